@@ -1,0 +1,172 @@
+"""Which axes of x a predicted weight mixes: channels, positions of a sequence, or image patches.
+
+Each class is a frozen description with four moves: `split` brings the mixed numbers of x last, `code_last` brings the
+numbers of a code last, `align` gives the code the leading axes of the split x (new singleton axes stand after the
+code's own batch axes, and never right-align by accident), `merge` takes the result back.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
+
+
+class Axes(abc.ABC):
+    """Abstract: where the weight acts. The classes below are final."""
+
+    @abc.abstractmethod
+    def split(self, x: Tensor) -> Tensor:
+        """x as (*lead, i)."""
+
+    @abc.abstractmethod
+    def code_axis(self, code: Tensor) -> int:
+        """The axis of a code that holds its k numbers."""
+
+    def code_last(self, code: Tensor) -> Tensor:
+        """code as (*b, k)."""
+        return code.movedim(self.code_axis(code), -1)
+
+    @abc.abstractmethod
+    def align(self, code: Tensor, x: Tensor) -> Tensor:
+        """code as (*lead, k) with ones where it is shared, for the `split` of x."""
+
+    @abc.abstractmethod
+    def merge(self, y: Tensor, x: Tensor) -> Tensor:
+        """(*lead, j) as an array laid out like x."""
+
+
+@dataclass(frozen=True)
+class Channels(Axes):
+    """One axis of features. x (..., i), code (*b, k); with dim = -3, x (B, i, H, W) and pixel codes (B, k, H, W).
+
+    A code with fewer axes than x is shared over the axes of x that it lacks: (B, k) for x (B, N, i).
+    """
+
+    dim: int = -1
+
+    def __post_init__(self):
+        if self.dim >= 0:
+            raise ValueError(f"Channels: dim is {self.dim}, expected a negative number (counted from the last axis)")
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.movedim(self.dim, -1)
+
+    def code_axis(self, code: Tensor) -> int:
+        # (B, k) has no pixel axes to move past.
+        return self.dim if code.ndim >= -self.dim else -1
+
+    def align(self, code: Tensor, x: Tensor) -> Tensor:
+        return _insert_shared(self.code_last(code), x.ndim - 1)
+
+    def merge(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.movedim(-1, self.dim)
+
+
+@dataclass(frozen=True)
+class Sequence(Axes):
+    """Positions of a sequence, as attention mixes them. x (*b, S, C), code (*b, k); the channels share the weight."""
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.mT
+
+    def code_axis(self, code: Tensor) -> int:
+        return -1
+
+    def align(self, code: Tensor, x: Tensor) -> Tensor:
+        return _insert_shared(code, x.ndim - 1)
+
+    def merge(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.mT
+
+
+@dataclass(frozen=True)
+class Patches(Axes):
+    """Input patches to output patches. x (B, *e, C, H, W), pixel codes (B, k, h, w), or (B, k, 1, 1) when shared.
+
+    The weight mixes axis -3 (channels or frames) and a window of kernel_size x kernel_size, in `F.unfold` order
+    (channel, u, v); earlier axes e (colour) share it. There are h = (H + 2 padding - kernel_size) // stride + 1
+    positions a column. With out_kernel_size f the weight gives an output patch (J, f, f) a position, patches are
+    laid down every out_stride pixels, overlaps add up and (f - out_stride) / 2 pixels are cut off each border, so the
+    result is (B, *e, J, h out_stride, w out_stride). Only out_stride = stride restores the input's resolution.
+
+    Args:
+        padding: pixels added at each border; None is (kernel_size - 1) // 2, which keeps the size at stride 1.
+        padding_mode: "zeros", "replicate", "reflect" or "circular".
+    """
+
+    kernel_size: int
+    stride: int = 1
+    padding: int | None = None
+    padding_mode: str = "zeros"
+    out_kernel_size: int = 1
+    out_stride: int = 1
+
+    def __post_init__(self):
+        if self.padding_mode not in PADDING_MODES:
+            raise ValueError(f"Patches: padding_mode is {self.padding_mode!r}, expected one of {sorted(PADDING_MODES)}")
+        if self.out_kernel_size < self.out_stride or (self.out_kernel_size - self.out_stride) % 2:
+            raise ValueError(
+                f"Patches: out_kernel_size {self.out_kernel_size} and out_stride {self.out_stride} leave gaps or an "
+                "odd border; expected out_kernel_size = out_stride + an even number"
+            )
+
+    @property
+    def border(self) -> int:
+        """Pixels added at each border of x."""
+        return (self.kernel_size - 1) // 2 if self.padding is None else self.padding
+
+    @property
+    def out_border(self) -> int:
+        """Pixels cut off each border of the result."""
+        return (self.out_kernel_size - self.out_stride) // 2
+
+    def positions(self, height: int, width: int) -> tuple[int, int]:
+        """Number of patch positions (h, w) in an image."""
+        h, w = ((n + 2 * self.border - self.kernel_size) // self.stride + 1 for n in (height, width))
+        if min(h, w) < 1:
+            raise ValueError(f"{self}: an image of {height} x {width} pixels is smaller than one patch")
+        return h, w
+
+    def pad(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) with its borders."""
+        return x if self.border == 0 else F.pad(x, (self.border,) * 4, mode=PADDING_MODES[self.padding_mode])
+
+    def split(self, x: Tensor) -> Tensor:
+        images = self.pad(x.reshape(-1, *x.shape[-3:]))
+        columns = F.unfold(images, self.kernel_size, stride=self.stride)
+        return columns.mT.reshape(*x.shape[:-3], columns.shape[-1], columns.shape[-2])
+
+    def code_axis(self, code: Tensor) -> int:
+        return -3
+
+    def align(self, code: Tensor, x: Tensor) -> Tensor:
+        h, w = self.positions(*x.shape[-2:])
+        if code.ndim != 4 or tuple(code.shape[-2:]) not in ((h, w), (1, 1)):
+            raise ValueError(
+                f"{self}: the code has shape {tuple(code.shape)} for x {tuple(x.shape)}, expected (B, k, {h}, {w}), or "
+                "(B, k, 1, 1) for one weight shared by all positions"
+            )
+        code = code.flatten(-2).mT
+        return code.reshape(code.shape[0], *(1,) * (x.ndim - 4), *code.shape[1:])
+
+    def merge(self, y: Tensor, x: Tensor) -> Tensor:
+        h, w = self.positions(*x.shape[-2:])
+        y = y.expand(*y.shape[:-2], h * w, y.shape[-1])
+        columns = y.mT.reshape(-1, y.shape[-1], h * w)
+        if self.out_kernel_size == 1:
+            return columns.reshape(*y.shape[:-2], y.shape[-1], h, w)
+        size = tuple((n - 1) * self.out_stride + self.out_kernel_size - 2 * self.out_border for n in (h, w))
+        images = F.fold(columns, size, self.out_kernel_size, padding=self.out_border, stride=self.out_stride)
+        return images.reshape(*y.shape[:-2], -1, *size)
+
+
+def _insert_shared(code: Tensor, lead: int) -> Tensor:
+    missing = lead - (code.ndim - 1)
+    if missing < 0:
+        raise ValueError(f"the code has shape {tuple(code.shape)}: more axes than x, which has {lead} besides the mixed")
+    return code.reshape(*code.shape[:-1], *(1,) * missing, code.shape[-1])

@@ -1,0 +1,211 @@
+"""Burst denoisers built from predicted weights: kernels (KPN) or gates, as published in grey, and in colour."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fastweights import zoo
+from fastweights.axes import Patches
+from fastweights.burst.statistics import BurstStatistics, burst_statistics
+from fastweights.burst.trunk import REACH, Head, UNet, ZeroSum, initialise
+from fastweights.codes import Upsampled
+from fastweights.layer import PredictedWeight
+from fastweights.structures import Gated, Mixture
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of a burst denoiser; the defaults are the released kernel prediction network.
+
+    Args:
+        task: "paper" for grey bursts with known noise, "camera" for colour bursts of finished photos.
+        kind: "kpn" predicts kernels, "gated" predicts gates between fixed filters.
+        frames: T, frames (camera: slots) of a burst.
+        kernel_size: taps of the kernels, or of the gated network's first filters.
+        width, post: channels of the U-Net; 64 and 200 as published, 32 and 100 for half width.
+        maps: number of gates M (128 and 64 in the paper).
+        out_kernel_size: taps of the gated network's second filters; None takes kernel_size, as the paper.
+        features: with "kpn", a bottleneck of this many features before a 1 x 1 head, so that the head is a mixture
+            and converts to features + 1 gates; None is the published 3 x 3 head.
+        unit_sum: kernels that sum to one and start at the mean of the frames, with repeated borders.
+        rule: interpolation of the half-resolution code, "half_pixel" or "legacy" (TensorFlow 1).
+    """
+
+    task: Literal["paper", "camera"] = "paper"
+    kind: Literal["kpn", "gated"] = "kpn"
+    frames: int = 8
+    kernel_size: int = 5
+    width: int = 64
+    post: int = 200
+    maps: int = 128
+    out_kernel_size: int | None = None
+    features: int | None = None
+    unit_sum: bool = False
+    rule: Literal["half_pixel", "legacy"] = "half_pixel"
+
+    def __post_init__(self):
+        if self.task not in ("paper", "camera") or self.kind not in ("kpn", "gated"):
+            raise ValueError(f"ModelConfig: no model of task {self.task!r} and kind {self.kind!r}")
+        if self.task == "camera" and not self.unit_sum:
+            raise ValueError("ModelConfig: a camera model needs unit_sum=True, or brightness would drift")
+        if self.unit_sum and self.kind == "gated" and self.out_kernel_size != 1:
+            raise ValueError(
+                f"ModelConfig: out_kernel_size is {self.out_kernel_size} with unit_sum=True; filters on both sides "
+                "have no projection on kernels that sum to one, set out_kernel_size=1"
+            )
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """The network of a config, freshly initialised from torch's default generator.
+
+    >>> model = build(ModelConfig())
+    >>> sum(p.numel() for p in model.parameters())
+    3335256
+    """
+    return CameraDenoiser(config) if config.task == "camera" else PaperDenoiser(config)
+
+
+class PaperDenoiser(nn.Module):
+    """The denoiser of Mildenhall 2018 (kernels) or of Müller 2024 (gates) for grey bursts of known noise.
+
+    `Y = W(NN(frames, noise)) frames`: one predicted weight on patches over the frames.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.reach = REACH + config.kernel_size
+        self.trunk = UNet(config.frames + 1, config.width, config.post, config.rule)
+        initialise(self.trunk, "he" if config.unit_sum else "glorot")
+        self.weight = predicted_weight(config)
+
+    def forward(
+        self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"], per_frame: bool = False
+    ) -> Tensor:
+        """The clean reference frame (B, 1, H, W); with per_frame=True the estimates (B, T, 1, H, W) of the frames.
+
+        Estimate t is T times the contribution of frame t, so the mean of the estimates is the picture.
+
+        Args:
+            frames: linear light; frame 0 is the reference.
+            noise: standard deviation of the noise in frame 0.
+        """
+        y = self.product(self.code(frames, noise), frames, per_frame)
+        return y * frames.shape[1] if per_frame else y
+
+    def code(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Upsampled:
+        """Kernels or gates of the burst at half resolution."""
+        return self.weight.code(self.trunk(torch.cat([frames, noise], dim=1)))
+
+    def product(self, code: Upsampled, frames: Float[Tensor, "b t h w"], per_frame: bool = False) -> Tensor:
+        """`W(code) frames` (B, 1, H, W), or the frames' contributions (B, T, 1, H, W)."""
+        y = self.weight.product(code, frames, per_frame=per_frame)
+        if self.config.unit_sum:
+            share = frames / frames.shape[1]
+            y = y + (share.unsqueeze(2) if per_frame else share.sum(1, keepdim=True))
+        return y
+
+
+class CameraDenoiser(nn.Module):
+    """A denoiser for colour bursts as a camera's files have them, blind to the camera: no noise level is given.
+
+    The picture is the mean of the burst plus a predicted weight of zero sum applied to its frames, once for luma and
+    once for both chroma planes; both weights come from one trunk, which sees the burst scaled by its own noise.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.reach = REACH + config.kernel_size + BurstStatistics.REACH
+        self.trunk = UNet(BurstStatistics.channels(config.frames), config.width, config.post, config.rule)
+        initialise(self.trunk, "he")
+        self.luma = predicted_weight(config)
+        self.chroma = predicted_weight(config)
+
+    def forward(self, frames: Float[Tensor, "b t 3 h w"], counts: Float[Tensor, "b t"]) -> Float[Tensor, "b 3 h w"]:
+        """The clean picture in linear light.
+
+        Args:
+            frames: linear light, aligned to frame 0; slots of the burst, see `fastweights.burst.slots`.
+            counts: number of real frames averaged in each slot, 0 for an empty one; at least two slots are not empty.
+        """
+        statistics = burst_statistics(frames, counts)
+        features = self.trunk(statistics.inputs())
+        planes = to_luma_chroma(frames.movedim(2, 1), dim=1)
+        luma = self.luma.product(self.luma.code(features), planes[:, :1])
+        chroma = self.chroma.product(self.chroma.code(features), planes[:, 1:])
+        return statistics.mean + from_luma_chroma(torch.cat([luma, chroma], dim=1).squeeze(2), dim=1)
+
+
+def predicted_weight(config: ModelConfig) -> PredictedWeight:
+    """The predicted weight of a config, with its head as predictor: context is the trunk's features."""
+    padding_mode = "replicate" if config.unit_sum else "zeros"
+    taps = config.frames * config.kernel_size**2
+    if config.kind == "gated":
+        head = Head(nn.Conv2d(config.post, config.maps, 3, padding=1))
+        if config.unit_sum:
+            filters = nn.Parameter(starting_filters(config.maps, config.frames, config.kernel_size))
+            structure = Gated(torch.ones(1, config.maps), filters)
+            parametrize.register_parametrization(structure, "v", ZeroSum())
+            layer = PredictedWeight(structure, Patches(config.kernel_size, padding_mode=padding_mode), head)
+        else:
+            sizes = (config.frames, config.kernel_size, config.maps)
+            layer = zoo.GatedKernelPrediction(*sizes, out_kernel_size=config.out_kernel_size, predictor=head)
+    elif config.features is None:
+        layers = [nn.Conv2d(config.post, taps, 3, padding=1)] + [ZeroSum()] * config.unit_sum
+        head = Head(*layers)
+        layer = zoo.KernelPrediction(config.frames, config.kernel_size, predictor=head, padding_mode=padding_mode)
+    else:
+        head = Head(nn.Conv2d(config.post, config.features, 3, padding=1), nn.ReLU())
+        templates = nn.Parameter(torch.randn(config.features, 1, taps) / config.features**0.5 / taps**0.5)
+        structure = Mixture(templates, nn.Parameter(torch.zeros(1, taps)))
+        if config.unit_sum:
+            parametrize.register_parametrization(structure, "templates", ZeroSum(dim=-1))
+            parametrize.register_parametrization(structure, "base", ZeroSum(dim=-1))
+        layer = PredictedWeight(structure, Patches(config.kernel_size, padding_mode=padding_mode), head)
+    initialise(head, "he" if config.unit_sum else "glorot")
+    if config.unit_sum:
+        with torch.no_grad():
+            head[0].weight.mul_(0.005)
+    return layer
+
+
+def starting_filters(maps: int, frames: int, kernel_size: int) -> Float[Tensor, "m i"]:
+    """First filters worth blending: each frame alone, four blurs and eight directional blurs of the mean, small noise."""
+    r = (kernel_size - 1) / 2
+    grid = torch.arange(kernel_size) - r
+    v, u = torch.meshgrid(grid, grid, indexing="xy")
+    single = [torch.zeros(frames, kernel_size, kernel_size) for _ in range(frames)]
+    for t, filters in enumerate(single):
+        filters[t, kernel_size // 2, kernel_size // 2] = 1
+    blurs = [torch.exp(-(u**2 + v**2) / (2 * sigma**2)) for sigma in (0.5, 0.8, 1.3, 2.5)]
+    for angle in range(8):
+        cos, sin = math.cos(math.pi * angle / 8), math.sin(math.pi * angle / 8)
+        along, across = cos * v + sin * u, cos * u - sin * v
+        blurs.append(torch.exp(-(along**2) / (2 * 1.8**2) - across**2 / (2 * 0.5**2)))
+    blurs = [(blur / blur.sum()).expand(frames, -1, -1) / frames for blur in blurs]
+    filters = torch.stack(single + blurs)[:maps]
+    rest = torch.randn(max(0, maps - len(filters)), *filters.shape[1:]) / math.sqrt(frames) / kernel_size
+    return torch.cat([filters, 0.3 * rest]).flatten(1)
+
+
+# Luma as a Bayer sensor counts its pixels; R - G and B - G as demosaicing smooths them.
+LUMA_CHROMA = torch.tensor([[0.25, 0.5, 0.25], [1.0, -1.0, 0.0], [0.0, -1.0, 1.0]])
+RGB = torch.linalg.inv(LUMA_CHROMA)
+
+
+def to_luma_chroma(rgb: Tensor, dim: int) -> Tensor:
+    """Planes Y = (R + 2 G + B) / 4, R - G, B - G along an axis."""
+    return torch.einsum("pc,...c->...p", LUMA_CHROMA.to(rgb), rgb.movedim(dim, -1)).movedim(-1, dim)
+
+
+def from_luma_chroma(planes: Tensor, dim: int) -> Tensor:
+    """The inverse of `to_luma_chroma`."""
+    return torch.einsum("cp,...p->...c", RGB.to(planes), planes.movedim(dim, -1)).movedim(-1, dim)

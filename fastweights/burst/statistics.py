@@ -1,0 +1,80 @@
+"""A burst scaled by its own noise: what the camera denoiser sees.
+
+Scaling by the noise decides whether the network learns at all: raw frames as inputs gave no better a picture than
+their mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class BurstStatistics:
+    """Mean and noise of a burst in linear light.
+
+    Args:
+        frames: slots, aligned.
+        counts: real frames averaged in each slot.
+        mean: of all real frames.
+        sd: standard deviation of one real frame around the mean, pooled over 7 x 7 pixels.
+    """
+
+    frames: Float[Tensor, "b t 3 h w"]
+    counts: Float[Tensor, "b t"]
+    mean: Float[Tensor, "b 3 h w"]
+    sd: Float[Tensor, "b 3 h w"]
+
+    REACH: ClassVar[int] = 3 + 7
+
+    @staticmethod
+    def channels(slots: int) -> int:
+        """Number of planes of `inputs` for a number of slots."""
+        return 3 * slots + 15
+
+    def inputs(self) -> Float[Tensor, "b n h w"]:
+        """Network inputs of unit scale.
+
+        Deviations of the slots in units of their noise; the mean's contrast to its surroundings at two sizes in
+        units of the mean's noise, and the energy of that contrast; level of noise and of light, in logarithms.
+        """
+        deviation = (self.frames - self.mean.unsqueeze(1)) / self.sd.unsqueeze(1)
+        deviation = deviation * _per_slot(self.counts.sqrt())
+        sd_of_mean = self.sd / self.counts.sum(1).sqrt()[:, None, None, None]
+        contrasts = [(self.mean - _box(self.mean, size)) / sd_of_mean for size in (3, 9)]
+        energy = torch.log(_box(contrasts[1].square(), 7) + 0.1) / 2
+        level = torch.log(self.sd) / 2 + 2.5
+        light = torch.log(self.mean.clamp(min=0) + 0.003) / 2 + 1
+        planes = [_compress(plane) for plane in (deviation.flatten(1, 2), *contrasts)]
+        return torch.cat([*planes, energy, level, light], dim=1)
+
+
+def burst_statistics(frames: Float[Tensor, "b t 3 h w"], counts: Float[Tensor, "b t"]) -> BurstStatistics:
+    """Mean and noise of a burst from its own slots; a slot of n frames deviates by 1 / sqrt(n) as much as one frame."""
+    if bool((counts.count_nonzero(1) < 2).any()):
+        raise ValueError(f"burst_statistics: counts are {counts.tolist()}, expected at least two slots with frames")
+    share = _per_slot(counts / counts.sum(1, keepdim=True))
+    mean = (share * frames).sum(1)
+    freedom = (counts.count_nonzero(1) - 1)[:, None, None, None]
+    variance = (_per_slot(counts) * (frames - mean.unsqueeze(1)).square()).sum(1) / freedom
+    # The smallest step of an 8-bit file near black is 3e-4 in linear light.
+    return BurstStatistics(frames, counts, mean, (_box(variance, 7) + 1e-8).sqrt())
+
+
+def _per_slot(values: Float[Tensor, "b t"]) -> Float[Tensor, "b t 1 1 1"]:
+    return values[:, :, None, None, None]
+
+
+def _compress(x: Tensor) -> Tensor:
+    # asinh in spirit; torch's asinh takes four times as long.
+    return x.sign() * x.abs().log1p()
+
+
+def _box(x: Tensor, size: int) -> Tensor:
+    return F.avg_pool2d(x, size, stride=1, padding=size // 2, count_include_pad=False)

@@ -1,0 +1,300 @@
+"""Camera bursts: the noise that the pixels of a photo really have, made on the sensor's mosaic and developed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fastweights.burst.errors import BurstError
+from fastweights.burst.slots import to_slots
+from fastweights.burst.synthesis.demosaic import METHODS, mosaic, sites
+from fastweights.burst.synthesis.workers import one_thread_in_worker
+from fastweights.burst.transfer import srgb_decode, srgb_encode
+
+_DECODED = srgb_decode(torch.arange(256, dtype=torch.float64) / 255).float().numpy()
+_TONE_STEPS = 1 << 14
+# A typical daylight colour-correction matrix; its rows sum to one, so grey stays grey.
+_MATRIX = np.array([[1.65, -0.5, -0.15], [-0.2, 1.5, -0.3], [0.0, -0.55, 1.55]])
+# Gaussian std in pixels of what a lens adds: reduced photos are sharper than any camera's pixels.
+_LENS = (0.2, 1.0)
+# Pixels lost at each side to demosaicing, colour smoothing and sharpening, and to the taps of the shift.
+_MARGIN, _TAPS, _FARTHEST = 10, 4, 16
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How one camera makes pixels out of light; the defaults are a mild, plain camera.
+
+    shot: noise variance per unit of light, read: noise std, both of green on the sensor with white = 1.
+    gains: white balance of red and blue against green, which amplifies their noise too.
+    matrix: strength 0..1 of the colour-correction matrix. phase: 0..3, the first pixel of the Bayer mosaic.
+    clip_black: whether the mosaic loses its negative values. blotches: std of low-frequency noise in red and blue,
+    relative to the white noise there, and blotch_size its size in pixels.
+    smooth_colour: Gaussian std in pixels on R - G and B - G after demosaicing; median_colour: a median of that size, 0 none.
+    blur: Gaussian std in pixels; sharpen: amount of an unsharp mask of std 1. Tone, in sRGB: y + shoulder y (1 - y), which
+    lifts the middle and flattens the highlights, then an S-curve of strength contrast 0..1.
+    """
+
+    shot: float = 1e-3
+    read: float = 5e-3
+    gains: tuple[float, float] = (1.8, 1.6)
+    matrix: float = 0.5
+    phase: int = 0
+    clip_black: bool = False
+    blotches: float = 0.0
+    blotch_size: int = 12
+    demosaic: Literal["bilinear", "malvar", "edge_aware"] = "malvar"
+    smooth_colour: float = 0.0
+    median_colour: int = 0
+    blur: float = 0.0
+    sharpen: float = 0.0
+    shoulder: float = 0.0
+    contrast: float = 0.0
+
+
+class CameraBurst(NamedTuple):
+    """A burst in slots: linear light 0..1, frame 0 the reference; see `fastweights.burst.slots.to_slots` for the counts.
+
+    frames are what a denoiser sees: 8-bit sRGB frames, linearised. truth is the same development of the reference
+    without noise and without rounding. single_error is the mean absolute difference in sRGB of one frame to the truth.
+    """
+
+    frames: Float[Tensor, "t 3 h w"]
+    counts: Float[Tensor, " t"]
+    truth: Float[Tensor, "3 h w"]
+    single_error: Float[Tensor, ""]
+
+
+def draw_camera(rng: np.random.Generator) -> Camera:
+    """A random camera; ranges wide enough that measured ones lie well inside (see `CameraBursts`).
+
+    Example
+    -------
+    >>> draw_camera(np.random.default_rng(0)) == draw_camera(np.random.default_rng(0))
+    True
+    """
+    log_shot = rng.uniform(np.log(5e-5), np.log(8e-3))
+    # Read noise follows shot noise from one ISO setting to the next (Brooks et al. 2019), loosely.
+    log_read = 0.5 * log_shot - 1.8 + rng.normal(0, 0.5)
+    kernel = rng.choice(["none", "blur", "sharpen"], p=[0.4, 0.25, 0.35])
+    colour = rng.choice(["none", "gaussian", "median", "both"], p=[0.35, 0.4, 0.1, 0.15])
+    return Camera(
+        shot=float(np.exp(log_shot)),
+        read=float(np.exp(np.clip(log_read, np.log(3e-4), np.log(3e-2)))),
+        gains=(float(rng.uniform(1.1, 2.8)), float(rng.uniform(1.1, 2.8))),
+        matrix=float(rng.uniform(0, 1)),
+        phase=int(rng.integers(4)),
+        clip_black=bool(rng.random() < 0.3),
+        blotches=float(rng.uniform(0.1, 0.5)) if rng.random() < 0.15 else 0.0,
+        blotch_size=int(rng.integers(6, 25)),
+        demosaic=str(rng.choice(["bilinear", "malvar", "edge_aware"], p=[0.3, 0.4, 0.3])),
+        smooth_colour=float(rng.uniform(0.5, 2.0)) if colour in ("gaussian", "both") else 0.0,
+        median_colour=int(rng.choice([3, 5])) if colour in ("median", "both") else 0,
+        blur=float(rng.uniform(0.3, 0.7)) if kernel == "blur" else 0.0,
+        sharpen=float(rng.uniform(0.1, 0.8)) if kernel == "sharpen" else 0.0,
+        shoulder=float(rng.uniform(-0.2, 0.6)) if rng.random() < 0.5 else 0.0,
+        contrast=float(rng.uniform(0.1, 0.9)) if rng.random() < 0.5 else 0.0,
+    )
+
+
+def shoot(
+    scenes: np.ndarray, camera: Camera, rng: np.random.Generator, margin: int = _MARGIN
+) -> tuple[np.ndarray, Float[Tensor, "3 h w"]]:
+    """Photograph scenes: (N, H, W, 3) float32 linear light -> N frames of sRGB bytes, and the clean picture of the first.
+
+    Each scene is what the sensor sees during one frame, H and W even; white is 1, more is clipped. Frames are
+    (N, H - 2 margin, W - 2 margin, 3) uint8, the truth is linear light. A margin below 10 shows how OpenCV treats borders.
+    Raises BurstError for odd sizes.
+
+    Example
+    -------
+    >>> grey = np.full((2, 60, 40, 3), 0.2, np.float32)
+    >>> frames, truth = shoot(grey, Camera(), np.random.default_rng(0))
+    >>> frames.shape, tuple(truth.shape), round(float(truth.mean()), 4)
+    ((2, 40, 20, 3), (3, 40, 20), 0.2)
+    """
+    n, height, width, _ = scenes.shape
+    if height % 2 or width % 2:
+        raise BurstError(f"a Bayer mosaic needs even sizes, got {height} x {width}: crop a row or a column")
+    matrix = np.eye(3) + camera.matrix * (_MATRIX - np.eye(3))
+    sensor = cv2.transform(scenes.reshape(n * height, width, 3), np.linalg.inv(matrix))
+    clean = np.maximum(mosaic(sensor.reshape(scenes.shape), camera.phase), 0)
+    noisy = clean + _noise(clean, camera, rng)
+    if camera.clip_black:
+        noisy = np.maximum(noisy, 0)
+    # One tall picture, the clean one last: its frames touch only within the margin.
+    tall = np.concatenate([noisy, clean[:1]]).reshape(-1, width)
+    tall = _smooth(METHODS[camera.demosaic](tall, camera.phase), camera)
+    tall = cv2.transform(tall, matrix).reshape(n + 1, height, width, 3)
+    tall = np.clip(tall[:, margin : height - margin, margin : width - margin], 0, 1)
+    tone = _tone(torch.linspace(0, 1, _TONE_STEPS + 1, dtype=torch.float64), camera)
+    bytes_of = (tone * 255).round().to(torch.uint8).numpy()
+    frames = bytes_of[(tall[:n] * np.float32(_TONE_STEPS) + np.float32(0.5)).astype(np.uint16)]
+    truth = torch.from_numpy(tall[n]).permute(2, 0, 1)
+    return frames, srgb_decode(_tone(truth, camera))
+
+
+class CameraBursts(Dataset[CameraBurst]):
+    """Bursts of a random camera, made from clean sRGB photos (H, W, 3) uint8; burst n is a pure function of (seed, n).
+
+    photo, reduced 1..3 times by area in linear light -> crop, lens blur of std 0.2..1.0 px, flips,
+    quarter turns -> exposure and tint -> motion ->
+    `shoot` with `draw_camera` -> linearised -> `to_slots`. Half of the bursts are static; 40 % have residual shifts of
+    std 0.6 px an axis; in 10 % some frames are also up to 16 px off. The number of frames is `slots` with
+    probability 0.7, otherwise uniform in 2..24. `camera` fixes the camera instead.
+
+    One frame's noise in 8-bit sRGB is 1.5 to 25 in std. A real ISO 3200 camera with noise correlations .52 .21 .12 (red),
+    .30 .03 .06 (green), .48 .17 .10 (blue) at distances 1, 2, 3 and .40 between channels lies inside.
+    Raises BurstError for photos smaller than patch + 60 pixels and IndexError past `length`.
+
+    Example
+    -------
+    >>> photo = np.random.default_rng(0).integers(0, 256, (120, 140, 3), dtype=np.uint8)
+    >>> burst = CameraBursts([photo], seed=0, patch=48)[7]
+    >>> tuple(burst.frames.shape), tuple(burst.truth.shape), int(burst.counts.sum())
+    ((8, 3, 48, 48), (3, 48, 48), 8)
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[np.ndarray],
+        seed: int,
+        *,
+        patch: int = 128,
+        slots: int = 8,
+        length: int = 1 << 40,
+        camera: Camera | None = None,
+    ) -> None:
+        needed = _outer(patch, _FARTHEST)
+        for i, photo in enumerate(photos):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or min(photo.shape[:2]) < needed:
+                raise BurstError(
+                    f"photo {i} is {photo.dtype} {photo.shape}: a patch of {patch} needs uint8 (H, W, 3) "
+                    f"with H and W at least {needed}; give larger photos or a smaller patch"
+                )
+        if not photos or patch < 2 or patch % 2 or seed < 0:
+            raise BurstError(f"need photos, an even patch and a seed >= 0, got {len(photos)} photos, {patch=}, {seed=}")
+        self.photos, self.seed, self.patch, self.slots = photos, seed, patch, slots
+        self.length, self.camera = length, camera
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> CameraBurst:
+        if not 0 <= number < self.length:
+            raise IndexError(f"burst {number} of a set of {self.length}")
+        one_thread_in_worker()
+        rng = np.random.Generator(np.random.PCG64([self.seed, number]))
+        camera = draw_camera(rng) if self.camera is None else self.camera
+        count = self.slots if rng.random() < 0.7 else int(rng.integers(2, 25))
+        shifts = draw_shifts(rng, count)
+        inner = self.patch + 2 * _MARGIN
+        reach = _FARTHEST if np.abs(shifts).max() > 3 else 3 if shifts.any() else -_TAPS
+        scene = self._scene(rng, inner + 2 * (reach + _TAPS))
+        scenes = np.stack([_window(scene, shift, inner) for shift in shifts])
+        pixels, truth = shoot(scenes, camera, rng)
+        frames = torch.from_numpy(_DECODED[pixels]).permute(0, 3, 1, 2).contiguous()
+        first = torch.from_numpy(pixels[0]).permute(2, 0, 1) / 255
+        return CameraBurst(*to_slots(frames, self.slots), truth, (first - srgb_encode(truth)).abs().mean())
+
+    def _scene(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        photo = self.photos[rng.integers(len(self.photos))]
+        height, width, _ = photo.shape
+        source = int(size * rng.uniform(1, min(3, min(height, width) / size)))
+        top, left = rng.integers(height - source + 1), rng.integers(width - source + 1)
+        crop = photo[top : top + source, left : left + source]
+        light = cv2.resize(cv2.LUT(crop, _DECODED), (size, size), interpolation=cv2.INTER_AREA)
+        light = cv2.GaussianBlur(light, (7, 7), rng.uniform(*_LENS))
+        light = np.rot90(light, rng.integers(4))[:, :: rng.choice([1, -1])]
+        gain = np.exp(rng.uniform(np.log(0.3), np.log(1.4))) * np.exp(rng.normal(0, 0.1, 3))
+        return np.multiply(light, gain, dtype=np.float32)
+
+
+def draw_shifts(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(count, 2) displacements in pixels (down, right) of a hand-held burst after a rough alignment.
+
+    All zero for half of the bursts. Otherwise frame 0 has a random sub-pixel position, so that every frame is equally
+    interpolated, and the others stray from it by N(0, 0.6) per axis; in a fifth of these bursts (10 % of all) each
+    other frame is with probability 0.3, at least one of them surely, up to 13 px farther off. Never beyond 16 px.
+
+    Example
+    -------
+    >>> draw_shifts(np.random.default_rng(3), 8).shape
+    (8, 2)
+    """
+    kind = rng.random()
+    if kind < 0.5:
+        return np.zeros((count, 2))
+    shifts = rng.uniform(-0.5, 0.5, 2) + np.clip(rng.normal(0, 0.6, (count, 2)), -2.4, 2.4) * (np.arange(count) > 0)[:, None]
+    if kind >= 0.9 and count > 1:
+        far = rng.random(count) < 0.3
+        far[0], far[rng.integers(1, count)] = False, True
+        shifts[far] += rng.uniform(-13, 13, (int(far.sum()), 2))
+    return shifts
+
+
+def _noise(clean: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
+    n, height, width = clean.shape
+    noise = rng.standard_normal(clean.shape, dtype=np.float32)
+    for row, column, colour in sites(camera.phase):
+        here = np.s_[:, row::2, column::2]
+        gain = (camera.gains[0], 1.0, camera.gains[1])[colour]
+        if camera.blotches and colour != 1:
+            small = rng.standard_normal((n, height // camera.blotch_size + 2, width // camera.blotch_size + 2))
+            for frame, field in zip(noise[here], small, strict=True):
+                frame += np.float32(camera.blotches) * cv2.resize(
+                    field.astype(np.float32), frame.shape[::-1], interpolation=cv2.INTER_CUBIC
+                )
+        noise[here] *= np.sqrt(np.float32(camera.shot * gain) * clean[here] + np.float32((camera.read * gain) ** 2))
+    return noise
+
+
+def _smooth(rgb: np.ndarray, camera: Camera) -> np.ndarray:
+    if camera.smooth_colour or camera.median_colour:
+        green = rgb[..., 1]
+        for colour in (0, 2):
+            difference = rgb[..., colour] - green
+            if camera.median_colour:
+                difference = cv2.medianBlur(difference, camera.median_colour)
+            if camera.smooth_colour:
+                difference = cv2.GaussianBlur(difference, (9, 9), camera.smooth_colour)
+            rgb[..., colour] = green + difference
+    if camera.blur:
+        rgb = cv2.GaussianBlur(rgb, (5, 5), camera.blur)
+    if camera.sharpen:
+        rgb = cv2.addWeighted(rgb, 1 + camera.sharpen, cv2.GaussianBlur(rgb, (5, 5), 1.0), -camera.sharpen, 0)
+    return rgb
+
+
+def _tone(light: Tensor, camera: Camera) -> Tensor:
+    encoded = srgb_encode(light)
+    encoded = encoded + camera.shoulder * encoded * (1 - encoded)
+    return encoded + camera.contrast * (encoded * encoded * (3 - 2 * encoded) - encoded)
+
+
+def _outer(patch: int, reach: int) -> int:
+    return patch + 2 * (_MARGIN + reach + _TAPS)
+
+
+def _window(scene: np.ndarray, shift: np.ndarray, size: int) -> np.ndarray:
+    """The middle size x size of the scene displaced by a fraction of a pixel: a windowed sinc of 8 taps per axis."""
+    start = (np.array(scene.shape[:2]) - size) // 2
+    if not shift.any():
+        return scene[start[0] : start[0] + size, start[1] : start[1] + size]
+    whole = np.floor(shift).astype(int)
+    top, left = start + whole - _TAPS
+    area = scene[top : top + size + 2 * _TAPS, left : left + size + 2 * _TAPS]
+    rows, columns = (_lanczos(fraction) for fraction in shift - whole)
+    return cv2.sepFilter2D(area, -1, columns, rows)[_TAPS:-_TAPS, _TAPS:-_TAPS]
+
+
+def _lanczos(fraction: float) -> np.ndarray:
+    distance = np.arange(-_TAPS, _TAPS + 1) - fraction
+    taps = np.where(np.abs(distance) < _TAPS, np.sinc(distance) * np.sinc(distance / _TAPS), 0)
+    return taps / taps.sum()

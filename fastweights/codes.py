@@ -1,0 +1,107 @@
+"""Codes that are kept small: a code is a tensor, or one of these lazy codes with `.dense()`.
+
+An operation that understands a lazy code never expands it; every other one calls `dense(code)`. All three
+are linear in their numbers, so a pointwise affine map (a 1 x 1 head, a converted gate head) may be applied before or
+after the expansion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Upsampled:
+    """A pixel code predicted at a lower resolution: bilinear interpolation by a whole factor, then a crop to `size`.
+
+    `code` is (B, k, h, w) with h = ceil(H / factor), w = ceil(W / factor) and `size` = (H, W). The rule is
+    "half_pixel" (`F.interpolate(align_corners=False)`) or "legacy" (TensorFlow 1: source = destination / factor,
+    the last sample repeats), which the released kernel prediction network used.
+
+    >>> Upsampled(torch.ones(1, 200, 3, 4), factor=2, size=(5, 8)).dense().shape
+    torch.Size([1, 200, 5, 8])
+    """
+
+    code: Float[Tensor, "b k h w"]
+    factor: int
+    size: tuple[int, int]
+    rule: str = "half_pixel"
+
+    def __post_init__(self):
+        expected = tuple(-(-n // self.factor) for n in self.size)
+        if self.rule not in ("half_pixel", "legacy"):
+            raise ValueError(f"Upsampled: rule is {self.rule!r}, expected 'half_pixel' or 'legacy'")
+        if tuple(self.code.shape[-2:]) != expected:
+            raise ValueError(
+                f"Upsampled: a code of {tuple(self.code.shape[-2:])} pixels cannot be upsampled by {self.factor} to "
+                f"{tuple(self.size)}, expected {expected}"
+            )
+
+    def dense(self) -> Float[Tensor, "b k H W"]:
+        if self.factor == 1:
+            return self.code
+        if self.rule == "half_pixel":
+            full = F.interpolate(self.code, scale_factor=self.factor, mode="bilinear", align_corners=False)
+        else:
+            full = _legacy_upsample(_legacy_upsample(self.code, -2, self.factor), -1, self.factor)
+        return full[..., : self.size[0], : self.size[1]]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Upsampled:
+        """The code after a pointwise affine map of its k numbers, still small."""
+        return replace(self, code=function(self.code))
+
+
+@dataclass(frozen=True)
+class Separable:
+    """Kernels that are outer products of a column and a row (Niklaus 2017): `k[t, u, v] = vertical[t, u] horizontal[t, v]`.
+
+    `vertical` and `horizontal` are (B, T K, H, W); dense kernels are (B, T K K, H, W), in (t, u, v) order.
+
+    >>> Separable(torch.ones(1, 2 * 51, 4, 4), torch.ones(1, 2 * 51, 4, 4), frames=2).dense().shape
+    torch.Size([1, 5202, 4, 4])
+    """
+
+    vertical: Float[Tensor, "b tk h w"]
+    horizontal: Float[Tensor, "b tk h w"]
+    frames: int
+
+    def __post_init__(self):
+        if self.vertical.shape != self.horizontal.shape or self.vertical.shape[1] % self.frames:
+            raise ValueError(
+                f"Separable: vertical {tuple(self.vertical.shape)} and horizontal {tuple(self.horizontal.shape)} must "
+                f"have one shape (B, T K, H, W) with T = {self.frames} frames"
+            )
+
+    def dense(self) -> Float[Tensor, "b k h w"]:
+        columns = self.vertical.unflatten(1, (self.frames, -1))
+        rows = self.horizontal.unflatten(1, (self.frames, -1))
+        return torch.einsum("btuhw,btvhw->btuvhw", columns, rows).flatten(1, 3)
+
+
+LazyCode = Upsampled | Separable
+Code = Tensor | LazyCode | tuple[Tensor, Tensor]
+
+
+def dense(code: Code) -> Tensor | tuple[Tensor, Tensor]:
+    """The code as plain tensors: a lazy code is expanded, anything else is returned as it is."""
+    return code.dense() if isinstance(code, LazyCode) else code
+
+
+def pointwise(function: Callable[[Tensor], Tensor], code: Code) -> Code:
+    """Apply an affine map of the k numbers of a code; an upsampled code stays small, a separable one is expanded."""
+    if isinstance(code, Upsampled):
+        return code.map(function)
+    return function(dense(code))
+
+
+def _legacy_upsample(x: Tensor, dim: int, factor: int) -> Tensor:
+    following = torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)], dim)
+    steps = [torch.lerp(x, following, step / factor) for step in range(factor)]
+    axis = x.ndim + dim
+    return torch.stack(steps, axis + 1).flatten(axis, axis + 1)

@@ -1,0 +1,312 @@
+r"""The theorems as functions: a weight-predicting layer as gates between fixed layers, exactly or at a stated error.
+
+`to_gated` converts a structure, `layer` a `PredictedWeight`, `model` every one inside a trained network. A target
+structure computes `target(code_map(code)) = source(code)` up to `bound`, for every code.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fastweights.axes import Axes
+from fastweights.codes import Code, pointwise
+from fastweights.cost import Cost, measure
+from fastweights.layer import PredictedWeight
+from fastweights.structures import Direct, Gated, Mixture, Structure
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Largest Frobenius error of the converted weight: `|W - W'| <= constant + slope |code|`, for every code."""
+
+    constant: float
+    slope: float
+
+    def __call__(self, code: Float[Tensor, "*b k"]) -> Float[Tensor, "*b"]:
+        return self.constant + self.slope * code.norm(dim=-1)
+
+
+class CodeMap(nn.Module):
+    """A pointwise affine map of a code: `code' = A code + a`, or zeros appended when A is None.
+
+    Args:
+        weight: A (k', k), or None.
+        bias: a (k'), or None.
+        extra: numbers of zero appended, with weight None.
+    """
+
+    def __init__(self, weight: Tensor | None = None, bias: Tensor | None = None, extra: int = 0):
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.extra = extra
+
+    def forward(self, code: Tensor, axis: int = -1) -> Tensor:
+        if self.weight is None:
+            return F.pad(code, (0, 0) * (-axis - 1) + (0, self.extra)) if self.extra else code
+        last = F.linear(code.movedim(axis, -1), self.weight.to(code.dtype), self.bias.to(code.dtype))
+        return last.movedim(-1, axis)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A structure that computes the same weight: `structure(code_map(code))`, up to `bound`; `method` says how."""
+
+    structure: Structure
+    code_map: CodeMap
+    bound: Bound
+    method: str
+
+
+@singledispatch
+def to_gated(structure: Structure, *, gates: int | None = None, rank: int | None = None) -> Conversion:
+    """A structure as a gated double layer.
+
+    Args:
+        structure: `Direct` (Theorem 3.1; with Patches axes Corollary 3.2) or `Mixture` (the cheapest unfolding).
+        gates: for `Direct`, a number of gates >= i j; the gates above i j are zero. Default i j.
+        rank: for `Mixture`, keep only this many gates; the bound then holds the truncation. Default exact.
+
+    Returns:
+        The gated structure, the map from the old code to its gates, and the bound.
+
+    Raises:
+        TypeError: no construction is known for this structure.
+        ValueError: too few gates.
+
+    Source: Müller 2024, Theorem 3.1 and its proof, Eq. 11-13. For mixtures the 3-tensor of templates is written as a
+    canonical polyadic decomposition, which needs at most min(i j, m i, m j) gates for m templates, the base counted.
+
+    >>> conversion = to_gated(Direct(3, 2))
+    >>> code = torch.arange(6.0)
+    >>> torch.equal(conversion.structure.materialize(conversion.code_map(code)), code.view(2, 3))
+    True
+    >>> to_gated(Mixture(torch.randn(16, 1, 200), torch.randn(1, 200))).structure.code_features
+    17
+    """
+    raise TypeError(
+        f"to_gated: no conversion of {type(structure).__name__} is known; its weight is not linear in its code "
+        "(softmax) or has no fixed size. Direct, Mixture and Gated structures convert"
+    )
+
+
+@to_gated.register
+def _(structure: Direct, *, gates: int | None = None, rank: int | None = None) -> Conversion:
+    i, j = structure.in_features, structure.out_features
+    gates = i * j if gates is None else gates
+    if rank is not None or gates < i * j:
+        raise ValueError(
+            f"to_gated: {rank if rank is not None else gates} gates cannot hold every weight of {j} x {i} numbers and no "
+            f"bound holds for all codes; give gates >= {i * j} (Theorem 3.1)"
+        )
+    k = torch.arange(gates)
+    held = k < i * j
+    v = ((k % i)[:, None] == torch.arange(i)) & held[:, None]  # Eq. 11
+    u = (torch.div(k, i, rounding_mode="floor") == torch.arange(j)[:, None]) & held  # Eq. 12
+    dtype = torch.get_default_dtype()
+    return Conversion(
+        Gated(u.to(dtype), v.to(dtype)), CodeMap(extra=gates - i * j), Bound(0.0, 0.0), "Theorem 3.1: one gate a weight"
+    )
+
+
+@to_gated.register
+def _(structure: Gated, *, gates: int | None = None, rank: int | None = None) -> Conversion:
+    return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
+
+
+@to_gated.register
+def _(structure: Mixture, *, gates: int | None = None, rank: int | None = None) -> Conversion:
+    if gates is not None:
+        raise ValueError(f"to_gated: gates={gates} is for Direct; give rank= to truncate a Mixture")
+    if rank is not None and rank < 1:
+        raise ValueError(f"to_gated: rank is {rank}, expected at least 1")
+    templates = structure.templates.detach().double()
+    base = torch.zeros_like(templates[:1]) if structure.base is None else structure.base.detach().double()[None]
+    tensor = torch.cat([templates, base])  # (m, j, i), the base last: its coefficient is one
+    candidates = [unfold(tensor) for unfold in (_separate_templates, _mixed_templates)]
+    candidates = [_strongest(terms, rank) for terms in candidates]
+    candidates.append(_compressed_index(tensor, rank))
+    # Exact: fewest gates. Truncated: smallest error at the same number.
+    terms = min(candidates, key=lambda terms: len(terms.u) if rank is None else terms.residual(tensor).norm().item())
+    residual = terms.residual(tensor)
+    slope = torch.linalg.matrix_norm(residual[:-1].flatten(1), ord=2).item()
+    dtype = structure.templates.dtype
+    target = Gated(terms.u.T.contiguous().to(dtype), terms.v.to(dtype))
+    code_map = CodeMap(terms.coefficients[:, :-1].to(dtype), terms.coefficients[:, -1].to(dtype))
+    return Conversion(target, code_map, Bound(residual[-1].norm().item(), slope), terms.method)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """A canonical polyadic decomposition: tensor[c] = sum_g coefficients[g, c] u[g] v[g]^T."""
+
+    coefficients: Float[Tensor, "g m"]
+    u: Float[Tensor, "g j"]
+    v: Float[Tensor, "g i"]
+    method: str
+
+    def residual(self, tensor: Float[Tensor, "m j i"]) -> Float[Tensor, "m j i"]:
+        return tensor - torch.einsum("gm,gj,gi->mji", self.coefficients, self.u, self.v)
+
+    def keep(self, which: Tensor) -> _Terms:
+        return _Terms(self.coefficients[which], self.u[which], self.v[which], self.method)
+
+
+def _separate_templates(tensor: Float[Tensor, "m j i"]) -> _Terms:
+    """Singular vectors of each template: sum of the ranks of the templates."""
+    m, j, i = tensor.shape
+    u, s, vh = torch.linalg.svd(tensor, full_matrices=False)
+    which = torch.eye(m, dtype=tensor.dtype).repeat_interleave(s.shape[1], 0) * s.flatten()[:, None]
+    terms = _Terms(which, u.mT.reshape(-1, j), vh.reshape(-1, i), "singular vectors of each template")
+    return terms.keep((s > _floor(s, tensor)).flatten())
+
+
+def _mixed_templates(tensor: Float[Tensor, "m j i"]) -> _Terms:
+    """The same after an orthogonal change of templates, which drops dependent ones (one output: Eckart-Young)."""
+    left, s, right = torch.linalg.svd(tensor.flatten(1), full_matrices=False)
+    count = int((s > _floor(s, tensor)).sum())
+    inner = _separate_templates(right[:count].unflatten(1, tensor.shape[1:]))
+    mix = inner.coefficients @ (s[:count, None] * left[:, :count].T)
+    return _Terms(mix, inner.u, inner.v, "singular vectors of orthogonal templates")
+
+
+def _compressed_index(tensor: Float[Tensor, "m j i"], rank: int | None) -> _Terms:
+    """Theorem 3.1 between orthonormal bases of the rows and columns that occur: r_j r_i gates."""
+    m, j, i = tensor.shape
+    columns, s_j, _ = torch.linalg.svd(tensor.movedim(1, 0).flatten(1), full_matrices=False)
+    rows, s_i, _ = torch.linalg.svd(tensor.movedim(2, 0).flatten(1), full_matrices=False)
+    p, q = int((s_j > _floor(s_j, tensor)).sum()), int((s_i > _floor(s_i, tensor)).sum())
+    if rank is not None and p * q > rank:
+        energy = torch.einsum("mji,ja,ib->mab", tensor, columns, rows).square().sum(0).cumsum(0).cumsum(1)
+        sizes = [(a, min(q, rank // a)) for a in range(1, min(p, rank) + 1)]
+        p, q = max(sizes, key=lambda size: energy[size[0] - 1, size[1] - 1].item())
+    columns, rows = columns[:, :p], rows[:, :q]
+    core = torch.einsum("mji,ja,ib->abm", tensor, columns, rows)
+    u, v = columns.T.repeat_interleave(q, 0), rows.T.repeat(p, 1)
+    return _Terms(core.reshape(p * q, m), u, v, "Theorem 3.1 between bases of rows and columns")
+
+
+def _strongest(terms: _Terms, rank: int | None) -> _Terms:
+    if rank is None or len(terms.u) <= rank:
+        return terms
+    return terms.keep(terms.coefficients.norm(dim=1).argsort(descending=True)[:rank])
+
+
+def _floor(singular: Tensor, tensor: Tensor) -> float:
+    return max(tensor.shape) * torch.finfo(tensor.dtype).eps * float(singular.max())
+
+
+class MappedPredictor(nn.Module):
+    """A predictor followed by a code map; a predicted bias (the last `keep` numbers) is left alone."""
+
+    def __init__(self, predictor: nn.Module, code_map: CodeMap, axes: Axes, keep: int = 0):
+        super().__init__()
+        self.predictor, self.code_map, self.axes, self.keep = predictor, code_map, axes, keep
+
+    def forward(self, context: Tensor) -> Code:
+        def mapped(code: Tensor) -> Tensor:
+            axis = self.axes.code_axis(code)
+            numbers, bias = code.split([code.shape[axis] - self.keep, self.keep], axis)
+            return torch.cat([self.code_map(numbers, axis), bias], axis) if self.keep else self.code_map(code, axis)
+
+        return pointwise(mapped, self.predictor(context))
+
+
+def layer(source: PredictedWeight, *, rank: int | None = None) -> PredictedWeight:
+    """A `PredictedWeight` with gates in place of its weight; same call, same output up to the conversion's bound.
+
+    Raises TypeError where no conversion is known, ValueError for a rank that no bound covers (see `to_gated`).
+
+    >>> from fastweights import zoo
+    >>> source = zoo.HyperLinear(5, 3)
+    >>> x = torch.randn(4, 5)
+    >>> torch.allclose(layer(source)(x), source(x), atol=1e-6)
+    True
+    """
+    return _convert_layer(source, rank)[0]
+
+
+def _convert_layer(source: PredictedWeight, rank: int | None) -> tuple[PredictedWeight, Conversion]:
+    # A rank bounds mixtures; a Direct weight has none to truncate.
+    conversion = to_gated(source.structure, rank=rank)
+    keep = source.structure.out_features if source.affine else 0
+    predictor = MappedPredictor(source.predictor, conversion.code_map, source.axes, keep)
+    target = PredictedWeight(conversion.structure, source.axes, predictor, affine=source.affine)
+    parameter = next(source.parameters(), None)
+    return (target if parameter is None else target.to(parameter.device)), conversion
+
+
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One line of a report."""
+
+    name: str
+    before: int
+    after: int
+    method: str
+    bound: Bound
+
+    def __str__(self) -> str:
+        saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
+        error = "exact" if self.bound == Bound(0.0, 0.0) else f"|error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        return f"{self.name}: {self.before} predicted weights -> {self.after} gates, {saving} ({self.method}; {error})"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did: a line a layer; with example inputs also the cost before and after, and the difference."""
+
+    layers: tuple[ConvertedLayer, ...]
+    before: Cost | None = None
+    after: Cost | None = None
+    difference: float | None = None
+
+    def __str__(self) -> str:
+        lines = [str(line) for line in self.layers] or ["no layer to convert"]
+        if self.before is not None:
+            lines += [f"before: {self.before}", f"after:  {self.after}", f"largest difference: {self.difference:.1e}"]
+        return "\n".join(lines)
+
+
+def model(
+    module: nn.Module, *, rank: int | None = None, inputs: tuple[Tensor, ...] = ()
+) -> tuple[nn.Module, Report]:
+    """A copy of a network with gates in place of every predicted weight, and a report. Fine-tuning it is plain training.
+
+    Args:
+        module: any network with `PredictedWeight` layers inside; it is left as it is.
+        rank: truncate mixtures to this many gates.
+        inputs: example inputs; with them the report measures cost and difference.
+
+    >>> from fastweights import zoo
+    >>> _, report = model(nn.Sequential(zoo.HyperLinear(5, 3), nn.ReLU()))
+    >>> print(report)
+    0: 15 predicted weights -> 15 gates, saves nothing (Theorem 3.1: one gate a weight; exact)
+    """
+    converted = copy.deepcopy(module)
+    lines = []
+    for name, source in [(n, m) for n, m in converted.named_modules() if isinstance(m, PredictedWeight)]:
+        if isinstance(source.structure, Gated):
+            continue
+        target, conversion = _convert_layer(source, rank)
+        before = source.structure.in_features * source.structure.out_features
+        after = conversion.structure.code_features
+        lines.append(ConvertedLayer(name or type(source).__name__, before, after, conversion.method, conversion.bound))
+        if name:
+            converted.set_submodule(name, target)
+        else:
+            converted = target
+    if not inputs:
+        return converted, Report(tuple(lines))
+    with torch.no_grad():
+        difference = (converted(*inputs) - module(*inputs)).abs().max().item()
+    return converted, Report(tuple(lines), measure(module, *inputs), measure(converted, *inputs), difference)
+
+

@@ -1,0 +1,99 @@
+"""The one layer class: `y = W(predictor(context)) x` along chosen axes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fastweights.axes import Axes
+from fastweights.codes import Code, dense, pointwise
+from fastweights.ops import table
+from fastweights.structures import Structure
+
+
+class PredictedWeight(nn.Module):
+    r"""A linear layer whose weight is the output of another network.
+
+    `y = W(c) x (+ b)` with `c = predictor(context)`; the structure says how the code c becomes the weight W, the
+    axes say which axes of x it mixes. An activation, as f of Eq. 1, is a module of its own, as in torch.nn.
+
+    Shapes: see the axes. A pixel code is (B, k, h, w), any other (..., k); a code may be lazy (`fastweights.codes`).
+
+    Args:
+        structure: `Direct`, `Mixture`, `Gated` or `Outer`.
+        axes: `Channels`, `Sequence` or `Patches`.
+        predictor: any module from context to code.
+        affine: the last j numbers of the code are a predicted bias, added after the product.
+
+    Raises:
+        ValueError: a code or x whose sizes do not fit, naming both.
+
+    Source: Eq. 1 of Müller 2024, and every row of its Table 2 through a choice of structure and axes.
+
+    >>> import torch
+    >>> from fastweights.axes import Channels
+    >>> from fastweights.structures import Direct
+    >>> layer = PredictedWeight(Direct(5, 3), Channels(), nn.Linear(7, 15))
+    >>> layer(torch.randn(4, 10, 5), context=torch.randn(4, 7)).shape
+    torch.Size([4, 10, 3])
+    """
+
+    def __init__(self, structure: Structure, axes: Axes, predictor: nn.Module, *, affine: bool = False):
+        super().__init__()
+        if affine and structure.out_features is None:
+            raise ValueError(f"PredictedWeight: affine=True needs a structure of fixed output size, got {structure}")
+        self.structure, self.axes, self.predictor, self.affine = structure, axes, predictor, affine
+
+    def code(self, context: Tensor) -> Code:
+        """The predicted code of a context."""
+        return self.predictor(context)
+
+    def product(self, code: Code, x: Tensor, *, per_frame: bool = False) -> Tensor:
+        """`W(code) x`, by the fastest operation that serves this case.
+
+        With per_frame=True (Patches axes only) the contributions of the single frames of x's axis -3, stacked on a
+        new axis before the output's; their sum is the product.
+        """
+        code, bias = self._split_bias(code)
+        if bias is not None and per_frame:
+            raise ValueError("PredictedWeight: a predicted bias belongs to no frame; per_frame=True needs affine=False")
+        row = table.find(self.structure, self.axes, code, x)
+        product = table.plain if row is None else row.product
+        with torch.autocast(x.device.type, enabled=False):  # a low-precision code, not a low-precision picture
+            y = product(self.structure, self.axes, code, x, per_frame)
+        return y if bias is None else y + self.axes.merge(self.axes.align(dense(bias), x), x).to(y.dtype)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`W(predictor(context)) x`; the context is x itself when None."""
+        return self.product(self.code(x if context is None else context), x)
+
+    def weight(self, context: Tensor) -> Tensor:
+        """The dense predicted weight (*b, j, i); with pixel codes (B, h, w, j, i). For inspection: it may be large."""
+        code, _ = self._split_bias(self.code(context))
+        code = dense(code)
+        if isinstance(code, tuple):
+            return self.structure.materialize(tuple(self.axes.code_last(part) for part in code))
+        return self.structure.materialize(self.axes.code_last(code))
+
+    def operation(self, code: Code, x: Tensor) -> str:
+        """Name of the operation that `product` will use: a row of `fastweights.ops.table`, or "plain"."""
+        row = table.find(self.structure, self.axes, self._split_bias(code)[0], x)
+        return "plain" if row is None else row.name
+
+    def extra_repr(self) -> str:
+        return f"axes={self.axes}" + (", affine=True" if self.affine else "")
+
+    def _split_bias(self, code: Code) -> tuple[Code, Code | None]:
+        if not self.affine:
+            return code, None
+        j = self.structure.out_features
+
+        def weight_part(numbers: Tensor) -> Tensor:
+            axis = self.axes.code_axis(numbers)
+            return numbers.narrow(axis, 0, numbers.shape[axis] - j)
+
+        def bias_part(numbers: Tensor) -> Tensor:
+            axis = self.axes.code_axis(numbers)
+            return numbers.narrow(axis, numbers.shape[axis] - j, j)
+
+        return pointwise(weight_part, code), pointwise(bias_part, code)

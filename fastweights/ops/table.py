@@ -1,0 +1,139 @@
+"""The table of operations: which function computes a product without gathered patches and without the dense weight.
+
+`find` looks a case up by structure, axes and kind of code; `plain` is the one line that works for every case (gather,
+multiply, scatter) and the reference the rows are tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastweights.axes import Axes, Patches
+from fastweights.codes import Code, Upsampled, dense, pointwise
+from fastweights.ops.local_conv import local_conv
+from fastweights.structures import Direct, Gated, Mixture, Structure
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fast way: the case it serves, a predicate for the sizes it takes, and the function."""
+
+    name: str
+    structure: type[Structure]
+    axes: type[Axes]
+    codes: tuple[type, ...]
+    applies: Callable[[Structure, Axes, Code, Tensor], bool]
+    product: Callable[[Structure, Axes, Code, Tensor, bool], Tensor]
+
+
+def find(structure: Structure, axes: Axes, code: Code, x: Tensor) -> Row | None:
+    """The first row of the table that takes this case, or None."""
+    for row in TABLE:
+        # isinstance: torch's parametrizations give a structure a class of its own.
+        fits = isinstance(structure, row.structure) and isinstance(axes, row.axes) and isinstance(code, row.codes)
+        if fits and row.applies(structure, axes, code, x):
+            return row
+    return None
+
+
+def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bool = False) -> Tensor:
+    """`merge(structure(align(code), split(x)))`, the definition of every product.
+
+    With per_frame=True one product for each index t of x's axis -3, all others zero, stacked before the output axis;
+    their sum is the product.
+    """
+    code = dense(code)
+    aligned = tuple(axes.align(part, x) for part in code) if isinstance(code, tuple) else axes.align(code, x)
+    columns = axes.split(x)
+    if not per_frame:
+        return axes.merge(structure(aligned, columns), x)
+    if not isinstance(axes, Patches):
+        raise ValueError(f"per_frame=True needs Patches axes, whose axis -3 holds the frames, got {axes}")
+    frames = columns.unflatten(-1, (x.shape[-3], -1))
+    alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device).unsqueeze(-1)
+    each = [axes.merge(structure(aligned, (frames * mask).flatten(-2)), x) for mask in alone]
+    return torch.stack(each, dim=-4)
+
+
+def _is_same_size_patch(axes: Patches) -> bool:
+    odd = axes.kernel_size % 2 == 1
+    once = axes.stride == axes.out_stride == axes.out_kernel_size == 1
+    same = axes.border == (axes.kernel_size - 1) // 2
+    return odd and once and same and axes.padding_mode in ("zeros", "replicate")
+
+
+def _is_local(structure: Structure, axes: Patches, code: Tensor | Upsampled, x: Tensor) -> bool:
+    size = code.size if isinstance(code, Upsampled) else code.shape[-2:]
+    return _is_same_size_patch(axes) and x.ndim in (4, 5) and tuple(size) == tuple(x.shape[-2:])
+
+
+def _local_product(structure: Direct, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
+    """A kernel per pixel and output channel, through `local_conv`."""
+    frames = x if x.ndim == 4 else x.transpose(1, 2)
+    small, factor, rule = (code.code, code.factor, code.rule) if isinstance(code, Upsampled) else (code, 1, "half_pixel")
+    window = (x.shape[-3], axes.kernel_size, axes.kernel_size)
+    outputs = []
+    for kernels in small.unflatten(1, (structure.out_features, -1)).unbind(1):
+        kernels = kernels.unflatten(1, window)
+        y = local_conv(
+            frames, kernels, upsample=factor, per_frame=per_frame, padding=axes.padding_mode, rule=rule
+        )  # (B, C, H, W) or (B, T, C, H, W)
+        if x.ndim == 4:
+            y = y.squeeze(-3)
+        elif per_frame:
+            y = y.transpose(1, 2)
+        outputs.append(y)
+    return torch.stack(outputs, dim=-3)
+
+
+def _mixture_product(structure: Mixture, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
+    """The templates as a 1 x 1 head at the code's own resolution, then a kernel per pixel."""
+    weight = structure.templates.flatten(1).T[..., None, None]
+    bias = None if structure.base is None else structure.base.flatten()
+
+    def head(features: Tensor) -> Tensor:
+        return F.conv2d(features, weight.to(features.dtype), None if bias is None else bias.to(features.dtype))
+
+    direct = Direct(structure.in_features, structure.out_features)
+    return _local_product(direct, axes, pointwise(head, code), x, per_frame)
+
+
+def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
+    """conv(V), multiply by the gates, transposed conv(U): the hidden maps are held, patches are not."""
+    if per_frame:
+        alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
+        return torch.stack([_gated_product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
+    gates = dense(code)
+    extra = x.shape[1:-3]
+    images = x.reshape(-1, *x.shape[-3:])
+    v = structure.v.unflatten(1, (x.shape[-3], axes.kernel_size, axes.kernel_size)).to(x.dtype)
+    if axes.padding_mode == "zeros":
+        hidden = F.conv2d(images, v, stride=axes.stride, padding=axes.border)
+    else:
+        hidden = F.conv2d(axes.pad(images), v, stride=axes.stride)
+    hidden = hidden.unflatten(0, (x.shape[0], -1)) * gates.unsqueeze(1)
+    hidden = hidden.flatten(0, 1).to(x.dtype)
+    if structure.u is None:
+        y = hidden
+    else:
+        f = axes.out_kernel_size
+        u = structure.u.to(x.dtype).mT.unflatten(1, (-1, f, f))
+        y = F.conv_transpose2d(hidden, u, stride=axes.out_stride, padding=axes.out_border)
+    return y.reshape(x.shape[0], *extra, *y.shape[1:])
+
+
+def _gates_fit(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor) -> bool:
+    # With u the identity and output patches, the hidden maps would be patches themselves: nothing is gained.
+    return structure.v is not None and (structure.u is not None or axes.out_kernel_size == 1)
+
+
+TABLE = (
+    Row("local_conv", Direct, Patches, (Tensor, Upsampled), _is_local, _local_product),
+    Row("head, local_conv", Mixture, Patches, (Tensor, Upsampled), _is_local, _mixture_product),
+    Row("conv, multiply, conv", Gated, Patches, (Tensor, Upsampled), _gates_fit, _gated_product),
+)

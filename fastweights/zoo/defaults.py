@@ -1,0 +1,24 @@
+"""What a zoo layer uses when the literature names nothing: predictors of one hidden layer, and torch.nn's scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def predictor_mlp(context_features: int, code_features: int, hidden: int = 128) -> nn.Sequential:
+    """context -> 128 -> ReLU -> linear head."""
+    return nn.Sequential(nn.Linear(context_features, hidden), nn.ReLU(), nn.Linear(hidden, code_features))
+
+
+def image_predictor(context_channels: int, code_channels: int, hidden: int = 128) -> nn.Sequential:
+    """3 x 3 convolution -> 128 -> ReLU -> 1 x 1 head, for pixel codes."""
+    return nn.Sequential(
+        nn.Conv2d(context_channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, code_channels, 1)
+    )
+
+
+def fan_in_uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
+    """A parameter drawn from U(+-1 / sqrt(fan_in)), the scale of torch.nn.Linear and torch.nn.Conv2d."""
+    bound = fan_in**-0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
