@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
+PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
 PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
 
 
@@ -102,7 +104,7 @@ class Patches(Axes):
     kernel_size: int
     stride: int = 1
     padding: int | None = None
-    padding_mode: str = "zeros"
+    padding_mode: PaddingMode = "zeros"
     out_kernel_size: int = 1
     out_stride: int = 1
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+
+Rule = Literal["half_pixel", "legacy"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Upsampled:
     code: Float[Tensor, "b k h w"]
     factor: int
     size: tuple[int, int]
-    rule: str = "half_pixel"
+    rule: Rule = "half_pixel"
 
     def __post_init__(self):
         expected = tuple(-(-n // self.factor) for n in self.size)
@@ -97,7 +101,10 @@ def pointwise(function: Callable[[Tensor], Tensor], code: Code) -> Code:
     """Apply an affine map of the k numbers of a code; an upsampled code stays small, a separable one is expanded."""
     if isinstance(code, Upsampled):
         return code.map(function)
-    return function(dense(code))
+    numbers = dense(code)
+    if isinstance(numbers, tuple):
+        raise TypeError("a pair of codes (P, Q) has no pointwise map; map its parts")
+    return function(numbers)
 
 
 def _legacy_upsample(x: Tensor, dim: int, factor: int) -> Tensor:

@@ -42,6 +42,9 @@ class CodeMap(nn.Module):
         extra: numbers of zero appended, with weight None.
     """
 
+    weight: Tensor | None
+    bias: Tensor | None
+
     def __init__(self, weight: Tensor | None = None, bias: Tensor | None = None, extra: int = 0):
         super().__init__()
         self.register_buffer("weight", weight)
@@ -49,7 +52,7 @@ class CodeMap(nn.Module):
         self.extra = extra
 
     def forward(self, code: Tensor, axis: int = -1) -> Tensor:
-        if self.weight is None:
+        if self.weight is None or self.bias is None:
             return F.pad(code, (0, 0) * (-axis - 1) + (0, self.extra)) if self.extra else code
         last = F.linear(code.movedim(axis, -1), self.weight.to(code.dtype), self.bias.to(code.dtype))
         return last.movedim(-1, axis)
@@ -59,7 +62,7 @@ class CodeMap(nn.Module):
 class Conversion:
     """A structure that computes the same weight: `structure(code_map(code))`, up to `bound`; `method` says how."""
 
-    structure: Structure
+    structure: Gated
     code_map: CodeMap
     bound: Bound
     method: str
@@ -135,11 +138,11 @@ def _(structure: Mixture, *, gates: int | None = None, rank: int | None = None) 
     candidates.append(_compressed_index(tensor, rank))
     # Exact: fewest gates. Truncated: smallest error at the same number.
     terms = min(candidates, key=lambda terms: len(terms.u) if rank is None else terms.residual(tensor).norm().item())
-    residual = terms.residual(tensor)
+    terms = terms.to(structure.templates.dtype)
+    residual = terms.to(tensor.dtype).residual(tensor)
     slope = torch.linalg.matrix_norm(residual[:-1].flatten(1), ord=2).item()
-    dtype = structure.templates.dtype
-    target = Gated(terms.u.T.contiguous().to(dtype), terms.v.to(dtype))
-    code_map = CodeMap(terms.coefficients[:, :-1].to(dtype), terms.coefficients[:, -1].to(dtype))
+    code_map = CodeMap(terms.coefficients[:, :-1], terms.coefficients[:, -1])
+    target = Gated(terms.u.T.contiguous(), terms.v)
     return Conversion(target, code_map, Bound(residual[-1].norm().item(), slope), terms.method)
 
 
@@ -154,6 +157,9 @@ class _Terms:
 
     def residual(self, tensor: Float[Tensor, "m j i"]) -> Float[Tensor, "m j i"]:
         return tensor - torch.einsum("gm,gj,gi->mji", self.coefficients, self.u, self.v)
+
+    def to(self, dtype: torch.dtype) -> _Terms:
+        return _Terms(self.coefficients.to(dtype), self.u.to(dtype), self.v.to(dtype), self.method)
 
     def keep(self, which: Tensor) -> _Terms:
         return _Terms(self.coefficients[which], self.u[which], self.v[which], self.method)
@@ -236,9 +242,8 @@ def layer(source: PredictedWeight, *, rank: int | None = None) -> PredictedWeigh
 def _convert_layer(source: PredictedWeight, rank: int | None) -> tuple[PredictedWeight, Conversion]:
     # A rank bounds mixtures; a Direct weight has none to truncate.
     conversion = to_gated(source.structure, rank=rank)
-    keep = source.structure.out_features if source.affine else 0
-    predictor = MappedPredictor(source.predictor, conversion.code_map, source.axes, keep)
-    target = PredictedWeight(conversion.structure, source.axes, predictor, affine=source.affine)
+    predictor = MappedPredictor(source.predictor, conversion.code_map, source.axes, source.bias_features)
+    target = PredictedWeight(conversion.structure, source.axes, predictor, affine=source.bias_features > 0)
     parameter = next(source.parameters(), None)
     return (target if parameter is None else target.to(parameter.device)), conversion
 
@@ -296,8 +301,8 @@ def model(
         if isinstance(source.structure, Gated):
             continue
         target, conversion = _convert_layer(source, rank)
-        before = source.structure.in_features * source.structure.out_features
-        after = conversion.structure.code_features
+        gated = conversion.structure
+        before, after = gated.in_features * gated.out_features, gated.code_features
         lines.append(ConvertedLayer(name or type(source).__name__, before, after, conversion.method, conversion.bound))
         if name:
             converted.set_submodule(name, target)

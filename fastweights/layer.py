@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -40,12 +42,14 @@ class PredictedWeight(nn.Module):
 
     def __init__(self, structure: Structure, axes: Axes, predictor: nn.Module, *, affine: bool = False):
         super().__init__()
-        if affine and structure.out_features is None:
+        outputs = structure.out_features
+        if affine and outputs is None:
             raise ValueError(f"PredictedWeight: affine=True needs a structure of fixed output size, got {structure}")
-        self.structure, self.axes, self.predictor, self.affine = structure, axes, predictor, affine
+        self.structure, self.axes, self.predictor = structure, axes, predictor
+        self.bias_features = outputs or 0 if affine else 0
 
-    def code(self, context: Tensor) -> Code:
-        """The predicted code of a context."""
+    def code(self, context: Any) -> Code:
+        """The predicted code of a context: whatever the predictor takes."""
         return self.predictor(context)
 
     def product(self, code: Code, x: Tensor, *, per_frame: bool = False) -> Tensor:
@@ -61,13 +65,13 @@ class PredictedWeight(nn.Module):
         product = table.plain if row is None else row.product
         with torch.autocast(x.device.type, enabled=False):  # a low-precision code, not a low-precision picture
             y = product(self.structure, self.axes, code, x, per_frame)
-        return y if bias is None else y + self.axes.merge(self.axes.align(dense(bias), x), x).to(y.dtype)
+        return y if bias is None else y + self.axes.merge(self.axes.align(cast(Tensor, dense(bias)), x), x).to(y.dtype)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Any = None) -> Tensor:
         """`W(predictor(context)) x`; the context is x itself when None."""
         return self.product(self.code(x if context is None else context), x)
 
-    def weight(self, context: Tensor) -> Tensor:
+    def weight(self, context: Any) -> Tensor:
         """The dense predicted weight (*b, j, i); with pixel codes (B, h, w, j, i). For inspection: it may be large."""
         code, _ = self._split_bias(self.code(context))
         code = dense(code)
@@ -81,12 +85,12 @@ class PredictedWeight(nn.Module):
         return "plain" if row is None else row.name
 
     def extra_repr(self) -> str:
-        return f"axes={self.axes}" + (", affine=True" if self.affine else "")
+        return f"axes={self.axes}" + (", affine=True" if self.bias_features else "")
 
     def _split_bias(self, code: Code) -> tuple[Code, Code | None]:
-        if not self.affine:
+        j = self.bias_features
+        if j == 0:
             return code, None
-        j = self.structure.out_features
 
         def weight_part(numbers: Tensor) -> Tensor:
             axis = self.axes.code_axis(numbers)

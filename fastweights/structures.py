@@ -53,6 +53,10 @@ class Direct(Structure):
     tensor([ 3., 12.])
     """
 
+    in_features: int
+    out_features: int
+    code_features: int
+
     def __init__(self, in_features: int, out_features: int):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
@@ -83,6 +87,12 @@ class Mixture(Structure):
     tensor([[3., 4.]])
     """
 
+    in_features: int
+    out_features: int
+    code_features: int
+    templates: Tensor
+    base: Tensor | None
+
     def __init__(self, templates: Tensor, base: Tensor | None = None):
         super().__init__()
         if templates.ndim != 3:
@@ -98,8 +108,9 @@ class Mixture(Structure):
 
     def materialize(self, code: Float[Tensor, "*b k"]) -> Float[Tensor, "*b j i"]:
         _check_code(self, code)
-        weight = torch.tensordot(code, self.templates.to(code.dtype), dims=1)
-        return weight if self.base is None else weight + self.base.to(code.dtype)
+        code, templates = _promote(code, self.templates)
+        weight = torch.tensordot(code, templates, dims=1)
+        return weight if self.base is None else weight + self.base.to(weight.dtype)
 
     def forward(self, code: Float[Tensor, "*b k"], x: Float[Tensor, "*p i"]) -> Float[Tensor, "*q j"]:
         _check_code(self, code)
@@ -108,9 +119,12 @@ class Mixture(Structure):
         # Per entry of W: forming it costs k a code, then one a position; templates first cost k a position.
         if _count(code) * k + positions < positions * k:
             return weight_times_x(self.materialize(code), x)
-        y = torch.einsum("kji,...i->...kj", self.templates.to(x.dtype), x)
-        y = torch.einsum("...k,...kj->...j", code.to(y.dtype), y)
-        return y if self.base is None else y + x @ self.base.to(x.dtype).mT
+        code, wide = _promote(code, x)
+        y = torch.einsum("kji,...i->...kj", self.templates.to(wide.dtype), wide)
+        y = torch.einsum("...k,...kj->...j", code, y)
+        if self.base is not None:
+            y = y + wide @ self.base.to(wide.dtype).mT
+        return y.to(x.dtype)
 
 
 class Gated(Structure):
@@ -129,10 +143,16 @@ class Gated(Structure):
     tensor([75.])
     """
 
+    in_features: int
+    out_features: int
+    code_features: int
+    u: Tensor | None
+    v: Tensor | None
+
     def __init__(self, u: Tensor | None, v: Tensor | None, gates: int | None = None):
         super().__init__()
-        sizes = {size for size in (None if u is None else u.shape[1], None if v is None else v.shape[0], gates)}
-        sizes.discard(None)
+        found = (None if u is None else u.shape[1], None if v is None else v.shape[0], gates)
+        sizes = {size for size in found if size is not None}
         if len(sizes) != 1:
             shapes = f"u {_shape(u)}, v {_shape(v)}, gates {gates}"
             raise ValueError(f"Gated: {shapes} do not agree on one number of gates; u is (j, k), v is (k, i)")
@@ -144,8 +164,8 @@ class Gated(Structure):
 
     def materialize(self, code: Float[Tensor, "*b k"]) -> Float[Tensor, "*b j i"]:
         _check_code(self, code)
-        weight = torch.diag_embed(code) if self.v is None else code.unsqueeze(-1) * self.v.to(code.dtype)
-        return weight if self.u is None else self.u.to(weight.dtype) @ weight
+        weight = torch.diag_embed(code) if self.v is None else code.unsqueeze(-1) * self.v
+        return weight if self.u is None else torch.matmul(*_promote(self.u, weight))
 
     def forward(self, code: Float[Tensor, "*b k"], x: Float[Tensor, "*p i"]) -> Float[Tensor, "*q j"]:
         _check_code(self, code)
@@ -154,9 +174,10 @@ class Gated(Structure):
         gated = positions * k * ((self.v is not None) * i + 1 + (self.u is not None) * j)
         if (self.u is not None or self.v is not None) and _count(code) * j * k * i + positions * j * i < gated:
             return weight_times_x(self.materialize(code), x)
-        hidden = x if self.v is None else x @ self.v.to(x.dtype).mT
+        code, wide = _promote(code, x)
+        hidden = wide if self.v is None else wide @ self.v.to(wide.dtype).mT
         hidden = hidden * code
-        return hidden if self.u is None else hidden @ self.u.to(hidden.dtype).mT
+        return (hidden if self.u is None else hidden @ self.u.to(hidden.dtype).mT).to(x.dtype)
 
 
 class Outer(Structure):
@@ -210,8 +231,7 @@ def weight_times_x(weight: Float[Tensor, "*b j i"], x: Float[Tensor, "*p i"]) ->
 
     Low-precision weights with a wider x (or the reverse) are multiplied in the wider type, returned in x's.
     """
-    dtype = torch.promote_types(weight.dtype, x.dtype)
-    weight, wide = weight.to(dtype), x.to(dtype)
+    weight, wide = _promote(weight, x)
     lead = max(weight.ndim - 2, wide.ndim - 1)
     weight = weight.reshape((1,) * (lead - weight.ndim + 2) + tuple(weight.shape))
     wide = wide.reshape((1,) * (lead - wide.ndim + 1) + tuple(wide.shape))
@@ -224,6 +244,11 @@ def weight_times_x(weight: Float[Tensor, "*b j i"], x: Float[Tensor, "*p i"]) ->
     rows = wide.reshape(*wide.shape[:keep], -1, wide.shape[-1])
     y = rows @ weight.reshape(*weight.shape[:keep], *weight.shape[-2:]).mT
     return y.reshape(*y.shape[:keep], *wide.shape[keep:-1], y.shape[-1]).to(x.dtype)
+
+
+def _promote(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
 
 
 def _register(module: nn.Module, name: str, value: Tensor | None) -> None:

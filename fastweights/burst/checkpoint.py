@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment cannot spoil: safetensors + JSON in a folder that appears complete or not at all."""
+"""Checkpoints that a kill cannot spoil: safetensors + JSON, in a folder that appears complete or not at all."""
 
 import dataclasses
 import json
@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 KEPT = 2
@@ -41,15 +42,12 @@ class Checkpoint:
         for name, value in self._under("optimizer/").items():
             index, _, key = name.partition("/")
             like = parameters[int(index)]
-            # The layout in memory (channels_last) belongs to the parameter: adopt it, or sums could run in another order.
+            # The layout in memory (channels_last) belongs to the parameter: in another, sums may run in another order.
             if value.shape == like.shape:
                 value = torch.empty_like(like, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[key] = value
         # JSON knows lists only; torch's betas are a tuple.
-        groups = [
-            {key: tuple(value) if isinstance(value, list) and key != "params" else value for key, value in group.items()}
-            for group in self.groups
-        ]
+        groups = [group | {"betas": tuple(group["betas"])} if "betas" in group else group for group in self.groups]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _under(self, prefix: str) -> dict[str, Tensor]:
@@ -66,8 +64,8 @@ def save(
 ) -> Path:
     """Write FOLDER/step-NNNNNNNNN/{tensors.safetensors, meta.json} and keep the last two such folders.
 
-    Tensors are named model/NAME, ema/NAME and optimizer/INDEX/KEY; meta is anything JSON holds. Both files reach the disk
-    under another name before the rename, so that a kill at any time leaves this checkpoint or the one before.
+    Tensors are named model/NAME, ema/NAME and optimizer/INDEX/KEY; meta is anything JSON holds. Both files reach the
+    disk under another name before the rename, so that a kill at any time leaves this checkpoint or the one before.
 
     Example
     -------
@@ -88,7 +86,7 @@ def save(
         shutil.rmtree(stale)
     draft.mkdir()
     state = optimizer.state_dict()
-    save_file(_tensors(model, state["state"], ema), draft / _TENSORS)
+    (draft / _TENSORS).write_bytes(to_bytes(_tensors(model, state["state"], ema)))
     content = {"step": step, "meta": meta, "optimizer": state["param_groups"]}
     (draft / _META).write_text(json.dumps(content, indent=1), encoding="utf-8")
     for path in (draft / _TENSORS, draft / _META, draft):

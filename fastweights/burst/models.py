@@ -15,7 +15,7 @@ from fastweights import zoo
 from fastweights.axes import Patches
 from fastweights.burst.statistics import BurstStatistics, burst_statistics
 from fastweights.burst.trunk import REACH, Head, UNet, ZeroSum, initialise
-from fastweights.codes import Upsampled
+from fastweights.codes import Code
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated, Mixture
 
@@ -100,11 +100,11 @@ class PaperDenoiser(nn.Module):
         y = self.product(self.code(frames, noise), frames, per_frame)
         return y * frames.shape[1] if per_frame else y
 
-    def code(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Upsampled:
+    def code(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Code:
         """Kernels or gates of the burst at half resolution."""
         return self.weight.code(self.trunk(torch.cat([frames, noise], dim=1)))
 
-    def product(self, code: Upsampled, frames: Float[Tensor, "b t h w"], per_frame: bool = False) -> Tensor:
+    def product(self, code: Code, frames: Float[Tensor, "b t h w"], per_frame: bool = False) -> Tensor:
         """`W(code) frames` (B, 1, H, W), or the frames' contributions (B, T, 1, H, W)."""
         y = self.weight.product(code, frames, per_frame=per_frame)
         if self.config.unit_sum:
@@ -144,37 +144,38 @@ class CameraDenoiser(nn.Module):
         return statistics.mean + from_luma_chroma(torch.cat([luma, chroma], dim=1).squeeze(2), dim=1)
 
 
+KERNEL_SCALE = 0.03  # of the numbers of a kernel that blends some tens of pixels
+
+
 def predicted_weight(config: ModelConfig) -> PredictedWeight:
     """The predicted weight of a config, with its head as predictor: context is the trunk's features."""
-    padding_mode = "replicate" if config.unit_sum else "zeros"
+    axes = Patches(config.kernel_size, padding_mode="replicate" if config.unit_sum else "zeros")
     taps = config.frames * config.kernel_size**2
-    if config.kind == "gated":
-        head = Head(nn.Conv2d(config.post, config.maps, 3, padding=1))
-        if config.unit_sum:
-            filters = nn.Parameter(starting_filters(config.maps, config.frames, config.kernel_size))
-            structure = Gated(torch.ones(1, config.maps), filters)
-            parametrize.register_parametrization(structure, "v", ZeroSum())
-            layer = PredictedWeight(structure, Patches(config.kernel_size, padding_mode=padding_mode), head)
-        else:
-            sizes = (config.frames, config.kernel_size, config.maps)
-            layer = zoo.GatedKernelPrediction(*sizes, out_kernel_size=config.out_kernel_size, predictor=head)
-    elif config.features is None:
-        layers = [nn.Conv2d(config.post, taps, 3, padding=1)] + [ZeroSum()] * config.unit_sum
-        head = Head(*layers)
-        layer = zoo.KernelPrediction(config.frames, config.kernel_size, predictor=head, padding_mode=padding_mode)
-    else:
-        head = Head(nn.Conv2d(config.post, config.features, 3, padding=1), nn.ReLU())
-        templates = nn.Parameter(torch.randn(config.features, 1, taps) / config.features**0.5 / taps**0.5)
-        structure = Mixture(templates, nn.Parameter(torch.zeros(1, taps)))
-        if config.unit_sum:
-            parametrize.register_parametrization(structure, "templates", ZeroSum(dim=-1))
-            parametrize.register_parametrization(structure, "base", ZeroSum(dim=-1))
-        layer = PredictedWeight(structure, Patches(config.kernel_size, padding_mode=padding_mode), head)
-    initialise(head, "he" if config.unit_sum else "glorot")
+    outputs = config.maps if config.kind == "gated" else config.features or taps
+    last = nn.Conv2d(config.post, outputs, 3, padding=1)
+    initialise(last, "he" if config.unit_sum else "glorot")
     if config.unit_sum:
         with torch.no_grad():
-            head[0].weight.mul_(0.005)
-    return layer
+            last.weight.mul_(0.05)
+    if config.kind == "gated" and not config.unit_sum:
+        sizes = (config.frames, config.kernel_size, config.maps)
+        return zoo.GatedKernelPrediction(*sizes, out_kernel_size=config.out_kernel_size, predictor=Head(last))
+    if config.kind == "gated":
+        filters = nn.Parameter(starting_filters(config.maps, config.frames, config.kernel_size))
+        gated = Gated(torch.ones(1, config.maps), filters)
+        parametrize.register_parametrization(gated, "v", ZeroSum())
+        return PredictedWeight(gated, axes, Head(last))
+    if config.features is None:
+        head = Head(last, ZeroSum(scale=KERNEL_SCALE)) if config.unit_sum else Head(last)
+        return zoo.KernelPrediction(
+            config.frames, config.kernel_size, predictor=head, padding_mode=axes.padding_mode
+        )
+    templates = nn.Parameter(torch.randn(config.features, 1, taps) / config.features**0.5 / taps**0.5)
+    mixture = Mixture(templates, nn.Parameter(torch.zeros(1, taps)))
+    if config.unit_sum:
+        parametrize.register_parametrization(mixture, "templates", ZeroSum(dim=-1))
+        parametrize.register_parametrization(mixture, "base", ZeroSum(dim=-1))
+    return PredictedWeight(mixture, axes, Head(last, nn.ReLU()))
 
 
 def starting_filters(maps: int, frames: int, kernel_size: int) -> Float[Tensor, "m i"]:

@@ -74,7 +74,7 @@ class RunLog:
 
     def _is_past(self, line: str) -> bool:
         try:
-            return bool(json.loads(line)["step"] <= self._start)
+            return 0 < self._start >= json.loads(line)["step"]
         except ValueError:
             return False  # the half of a line that a kill left
 

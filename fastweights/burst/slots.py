@@ -7,7 +7,9 @@ from torch import Tensor
 from fastweights.burst.errors import BurstError
 
 
-def to_slots(frames: Float[Tensor, "n *image"], slots: int = 8) -> tuple[Float[Tensor, "t *image"], Float[Tensor, " t"]]:
+def to_slots(
+    frames: Float[Tensor, "n *image"], slots: int = 8
+) -> tuple[Float[Tensor, "t *image"], Float[Tensor, " t"]]:
     """Average n frames of linear light into `slots` frames, and say how many frames stand behind each.
 
     Frame 0, the reference, opens slot 0. More frames than slots: counts differ by at most one, and slot 0 is the last

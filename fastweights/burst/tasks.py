@@ -123,11 +123,9 @@ class Validation:
         self, task: Task, photos: Sequence[np.ndarray], *, seed: int, count: int, batch: int, move: Callable[[Any], Any]
     ) -> None:
         bursts = task.bursts(photos, seed)
-        numbers = range(count)
+        groups = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
         self._task = task
-        self._batches = [
-            move(default_collate([bursts[n] for n in numbers[first : first + batch]])) for first in range(0, count, batch)
-        ]
+        self._batches = [move(default_collate([bursts[n] for n in numbers])) for numbers in groups]
         self._trivial = [task.trivial(one) for one in self._batches]
 
     def figures(self, network: Network) -> Figures:

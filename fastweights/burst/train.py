@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from fastweights.burst import checkpoint, models
 from fastweights.burst.errors import BurstError
 from fastweights.burst.runlog import Clock, RunLog
-from fastweights.burst.settings import TrainConfig, check, check_same, identity, learning_rate, plain
+from fastweights.burst.settings import TrainConfig, check, check_same, identity, learning_rate
 from fastweights.burst.synthesis.photos import load_photos, split
 from fastweights.burst.tasks import CameraTask, Figures, Network, PaperTask, Task, Validation
 from fastweights.burst.weights import load, save_weights
@@ -29,7 +29,7 @@ _SMOOTHING = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """The trained network (averaged if ema > 0, eval mode), its file, the smoothed loss, the last validation's figures."""
+    """The network (averaged if ema > 0, eval mode), its file, the smoothed loss, the last validation's figures."""
 
     model: nn.Module
     weights: Path
@@ -40,9 +40,9 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train from the newest checkpoint in config.out, or from the start, and write OUT/weights.safetensors.
 
-    OUT/log.jsonl gets the loss every `log_every` steps, and every `eval_every` steps the PSNR on held-back bursts beside
-    that of two answers without a network, the mean of the frames and the reference alone. On one thread in float32, a run
-    that was killed and started again ends with the same bits as one that was not.
+    OUT/log.jsonl gets the loss every `log_every` steps, and every `eval_every` steps the PSNR on held-back bursts
+    beside that of two answers without a network, the mean of the frames and the reference alone. On one thread in
+    float32, a run that was killed and started again ends with the same bits as one that was not.
 
     Raises BurstError for settings that do not fit together, a checkpoint of other settings, a loss that is not finite.
 
@@ -54,7 +54,8 @@ def train(config: TrainConfig) -> TrainResult:
     fastweights.burst.errors.BurstError: batch is 0: give at least 1
     """
     # accelerate keeps one precision a process; autocast by hand lets the next run in the same process have another.
-    accelerator = Accelerator(mixed_precision="no")
+    # It joins processes without an accelerator only when told that they have none.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     check(config, accelerator.num_processes)
     with _threads(config.threads):
         return _train(config, accelerator)
@@ -66,7 +67,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
     ours = identity(config, photos)
     photos, held_back = split(photos)
     if not held_back:
-        raise BurstError(f"{len(photos)} photos in {config.data}: give at least 5, every tenth is held back for validation")
+        raise BurstError(f"{len(photos)} photos in {config.data}: give at least 5, some are held back for validation")
     task = _task(config)
 
     with torch.random.fork_rng():
@@ -74,7 +75,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
         model = models.build(config.model)
     if config.start:
         model.load_state_dict(load(config.start).state_dict())
-    model.to(device=device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
     start, smoothed, figures = 0, None, {}
@@ -91,7 +92,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
     out.mkdir(parents=True, exist_ok=True)
     with RunLog(out / "log.jsonl" if main else None, start, config.steps) as log:
         if validation is not None and start == 0:
-            log.write({"step": 0} | _judge(validation, averaged, judged))
+            log.write({"step": 0, **_judge(validation, averaged, judged)})
         clock = Clock()
         for step, batch in _batches(config, task.bursts(photos, config.seed), start, accelerator):
             clock.waited()
@@ -114,17 +115,19 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
             if _due(config.log_every, done, config):
                 # All processes take part in the mean.
                 shown = {"loss": accelerator.reduce(smoothed, "mean").item(), "lr": learning_rate(config, step)}
-                log.write({"step": done} | shown | clock.seconds_a_step())
+                log.write({"step": done, **shown, **clock.seconds_a_step()})
             if validation is not None and _due(config.eval_every, done, config):
                 figures = _judge(validation, averaged, judged)
-                log.write({"step": done} | figures)
+                log.write({"step": done, **figures})
             if main and _due(config.save_every, done, config):
                 meta = {"config": ours, "loss": _finite(smoothed.item(), done), "figures": figures}
                 checkpoint.save(out / "checkpoints", done, model, optimizer, meta, averaged if config.ema else None)
             clock.restart()
         path = out / "weights.safetensors"
         if main:
-            save_weights(path, averaged, config.model, {"training": plain(config), "figures": figures})
+            # Names only: a card goes round the world, the folders of this machine do not.
+            training = {**ours, "data": [Path(folder).name for folder in config.data], "start": Path(config.start).name}
+            save_weights(path, averaged, config.model, {"training": training, "figures": figures})
             log.say(f"wrote {path}")
     accelerator.wait_for_everyone()
     return TrainResult(averaged.eval(), path, math.nan if smoothed is None else smoothed.item(), figures)
@@ -154,12 +157,16 @@ def _batches(config: TrainConfig, bursts: Dataset, start: int, accelerator: Acce
     share = config.batch // accelerator.num_processes
     offset = share * accelerator.process_index
     numbers = (
-        range(first + offset, first + offset + share)
+        list(range(first + offset, first + offset + share))
         for first in range(start * config.batch, config.steps * config.batch, config.batch)
     )
     device = accelerator.device
     loader = DataLoader(
-        bursts, batch_sampler=numbers, num_workers=config.workers, pin_memory=device.type == "cuda"
+        bursts,
+        batch_sampler=numbers,
+        num_workers=config.workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # or it would draw from the caller's
     )
     for step, batch in enumerate(loader, start):
         yield step, _to(device, batch)
@@ -189,8 +196,8 @@ def _judge(validation: Validation, model: nn.Module, network: Network) -> Figure
 def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
     for kept, new in zip(averaged.parameters(), model.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
-    for kept, new in zip(averaged.buffers(), model.buffers(), strict=True):
-        kept.copy_(new)
+    for buffer, new_buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+        buffer.copy_(new_buffer)
 
 
 def _to(device: torch.device, batch: Any) -> Any:
@@ -218,5 +225,3 @@ def _threads(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         cv2.setNumThreads(before_cv)
-
-

@@ -54,19 +54,23 @@ class Head(nn.Sequential):
 
 
 class ZeroSum(nn.Module):
-    """Projection on kernels that sum to zero: `k - mean(k)` over an axis, in float32.
+    """Projection on kernels that sum to zero: `scale (k - mean(k))` over an axis, in float32.
 
     Linear and pointwise, so it commutes with interpolation. Added to the kernel of a mean, the sum is one: the picture
-    keeps its brightness whatever the network says.
+    keeps its brightness whatever the network says. A kernel's numbers are small; without the scale one step of Adam in
+    all weights of a head moves them by more than their size, and nothing is learned.
     """
 
-    def __init__(self, dim: int = 1):
+    def __init__(self, dim: int = 1, scale: float = 1.0):
         super().__init__()
-        self.dim = dim
+        self.dim, self.scale = dim, scale
 
     def forward(self, k: Tensor) -> Tensor:
         k = k.to(torch.promote_types(k.dtype, torch.float32))
-        return k - k.mean(self.dim, keepdim=True)
+        return self.scale * (k - k.mean(self.dim, keepdim=True))
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, scale={self.scale}"
 
 
 def initialise(module: nn.Module, scheme: str) -> None:

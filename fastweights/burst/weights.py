@@ -1,4 +1,4 @@
-"""Trained networks as files: safetensors with the settings and the model card inside, and the ones the package ships."""
+"""Trained networks as files: safetensors with settings and model card inside, and the ones the package ships."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from fastweights.burst import models
@@ -50,12 +50,13 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module, config: ModelCo
     if path.suffix != SUFFIX:
         raise BurstError(f"cannot write weights to {str(path)!r}: the name must end in {SUFFIX}")
     if not path.parent.is_dir():
-        raise BurstError(f"cannot write weights to {str(path)!r}: the folder {str(path.parent)!r} does not exist, make it")
+        raise BurstError(f"cannot write weights to {str(path)!r}: there is no folder {str(path.parent)!r}, make it")
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
     metadata = {_CONFIG: json.dumps(dataclasses.asdict(config)), _CARD: json.dumps(card)}
     draft = path.with_name(f".{path.name}.draft")
     try:
-        save_file(tensors, draft, metadata)
+        # Not save_file: it leaves the file unreadable for other users.
+        draft.write_bytes(save(tensors, metadata))
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,8 @@ class Row:
     structure: type[Structure]
     axes: type[Axes]
     codes: tuple[type, ...]
-    applies: Callable[[Structure, Axes, Code, Tensor], bool]
-    product: Callable[[Structure, Axes, Code, Tensor, bool], Tensor]
+    applies: Callable[..., bool]  # (structure, axes, code, x)
+    product: Callable[..., Tensor]  # (structure, axes, code, x, per_frame)
 
 
 def find(structure: Structure, axes: Axes, code: Code, x: Tensor) -> Row | None:
@@ -80,9 +81,9 @@ def _local_product(structure: Direct, axes: Patches, code: Tensor | Upsampled, x
     outputs = []
     for kernels in small.unflatten(1, (structure.out_features, -1)).unbind(1):
         kernels = kernels.unflatten(1, window)
-        y = local_conv(
-            frames, kernels, upsample=factor, per_frame=per_frame, padding=axes.padding_mode, rule=rule
-        )  # (B, C, H, W) or (B, T, C, H, W)
+        padding: Any = axes.padding_mode
+        # (B, C, H, W) or (B, T, C, H, W)
+        y = local_conv(frames, kernels, upsample=factor, per_frame=per_frame, padding=padding, rule=rule)
         if x.ndim == 4:
             y = y.squeeze(-3)
         elif per_frame:
@@ -100,7 +101,8 @@ def _mixture_product(structure: Mixture, axes: Patches, code: Tensor | Upsampled
         return F.conv2d(features, weight.to(features.dtype), None if bias is None else bias.to(features.dtype))
 
     direct = Direct(structure.in_features, structure.out_features)
-    return _local_product(direct, axes, pointwise(head, code), x, per_frame)
+    kernels: Any = pointwise(head, code)
+    return _local_product(direct, axes, kernels, x, per_frame)
 
 
 def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
@@ -108,10 +110,11 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
     if per_frame:
         alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
         return torch.stack([_gated_product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
-    gates = dense(code)
+    gates: Any = dense(code)
+    filters: Any = structure.v
     extra = x.shape[1:-3]
     images = x.reshape(-1, *x.shape[-3:])
-    v = structure.v.unflatten(1, (x.shape[-3], axes.kernel_size, axes.kernel_size)).to(x.dtype)
+    v = filters.unflatten(1, (x.shape[-3], axes.kernel_size, axes.kernel_size)).to(x.dtype)
     if axes.padding_mode == "zeros":
         hidden = F.conv2d(images, v, stride=axes.stride, padding=axes.border)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fastweights.axes import Patches
+from fastweights.axes import PaddingMode, Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated
 from fastweights.zoo.defaults import fan_in_uniform, image_predictor
@@ -47,7 +47,7 @@ class GatedKernelPrediction(PredictedWeight):
         out_kernel_size: int | None = None,
         predictor: nn.Module | None = None,
         context_channels: int | None = None,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
     ):
         f = kernel_size if out_kernel_size is None else out_kernel_size
         v = fan_in_uniform((maps, in_channels * kernel_size**2), fan_in=in_channels * kernel_size**2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fastweights.axes import Patches
+from fastweights.axes import PaddingMode, Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Direct
 from fastweights.zoo.defaults import image_predictor
@@ -43,7 +43,7 @@ class KernelPrediction(PredictedWeight):
         *,
         predictor: nn.Module | None = None,
         context_channels: int | None = None,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
     ):
         structure = Direct(in_channels * kernel_size**2, out_channels)
         if predictor is None:

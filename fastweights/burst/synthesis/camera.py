@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -13,18 +13,25 @@ from torch.utils.data import Dataset
 
 from fastweights.burst.errors import BurstError
 from fastweights.burst.slots import to_slots
+from fastweights.burst.synthesis.bias import with_bias
 from fastweights.burst.synthesis.demosaic import METHODS, mosaic, sites
+from fastweights.burst.synthesis.motion import FARTHEST, TAPS, displaced, draw_shifts
 from fastweights.burst.synthesis.workers import one_thread_in_worker
 from fastweights.burst.transfer import srgb_decode, srgb_encode
 
 _DECODED = srgb_decode(torch.arange(256, dtype=torch.float64) / 255).float().numpy()
 _TONE_STEPS = 1 << 14
+Demosaic = Literal["bilinear", "malvar", "edge_aware"]
+Truth = Literal["clean", "mean"]
+_DEMOSAIC: tuple[Demosaic, ...] = get_args(Demosaic)
 # A typical daylight colour-correction matrix; its rows sum to one, so grey stays grey.
 _MATRIX = np.array([[1.65, -0.5, -0.15], [-0.2, 1.5, -0.3], [0.0, -0.55, 1.55]])
 # Gaussian std in pixels of what a lens adds: reduced photos are sharper than any camera's pixels.
 _LENS = (0.2, 1.0)
-# Pixels lost at each side to demosaicing, colour smoothing and sharpening, and to the taps of the shift.
-_MARGIN, _TAPS, _FARTHEST = 10, 4, 16
+# Pixels lost at each side to demosaicing, colour smoothing and sharpening.
+_MARGIN = 10
+# Frames of the reference's scene drawn in addition where the truth is their expectation.
+_EXTRA = 4
 
 
 @dataclass(frozen=True)
@@ -36,9 +43,10 @@ class Camera:
     matrix: strength 0..1 of the colour-correction matrix. phase: 0..3, the first pixel of the Bayer mosaic.
     clip_black: whether the mosaic loses its negative values. blotches: std of low-frequency noise in red and blue,
     relative to the white noise there, and blotch_size its size in pixels.
-    smooth_colour: Gaussian std in pixels on R - G and B - G after demosaicing; median_colour: a median of that size, 0 none.
-    blur: Gaussian std in pixels; sharpen: amount of an unsharp mask of std 1. Tone, in sRGB: y + shoulder y (1 - y), which
-    lifts the middle and flattens the highlights, then an S-curve of strength contrast 0..1.
+    smooth_colour: Gaussian std in pixels on R - G and B - G after demosaicing; median_colour: a median of 3 or 5
+    pixels there, 0 none. blur: Gaussian std in pixels; sharpen: amount of an unsharp mask of std 1.
+    Tone, in sRGB: y + shoulder y (1 - y) lifts the middle and flattens the highlights, then an S-curve of strength
+    contrast 0..1.
     """
 
     shot: float = 1e-3
@@ -49,7 +57,7 @@ class Camera:
     clip_black: bool = False
     blotches: float = 0.0
     blotch_size: int = 12
-    demosaic: Literal["bilinear", "malvar", "edge_aware"] = "malvar"
+    demosaic: Demosaic = "malvar"
     smooth_colour: float = 0.0
     median_colour: int = 0
     blur: float = 0.0
@@ -59,7 +67,7 @@ class Camera:
 
 
 class CameraBurst(NamedTuple):
-    """A burst in slots: linear light 0..1, frame 0 the reference; see `fastweights.burst.slots.to_slots` for the counts.
+    """A burst in slots, linear light 0..1, frame 0 the reference; `to_slots` explains the counts.
 
     frames are what a denoiser sees: 8-bit sRGB frames, linearised. truth is the same development of the reference
     without noise and without rounding. single_error is the mean absolute difference in sRGB of one frame to the truth.
@@ -93,7 +101,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         clip_black=bool(rng.random() < 0.3),
         blotches=float(rng.uniform(0.1, 0.5)) if rng.random() < 0.15 else 0.0,
         blotch_size=int(rng.integers(6, 25)),
-        demosaic=str(rng.choice(["bilinear", "malvar", "edge_aware"], p=[0.3, 0.4, 0.3])),
+        demosaic=_DEMOSAIC[rng.choice(3, p=[0.3, 0.4, 0.3])],
         smooth_colour=float(rng.uniform(0.5, 2.0)) if colour in ("gaussian", "both") else 0.0,
         median_colour=int(rng.choice([3, 5])) if colour in ("median", "both") else 0,
         blur=float(rng.uniform(0.3, 0.7)) if kernel == "blur" else 0.0,
@@ -106,11 +114,11 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 def shoot(
     scenes: np.ndarray, camera: Camera, rng: np.random.Generator, margin: int = _MARGIN
 ) -> tuple[np.ndarray, Float[Tensor, "3 h w"]]:
-    """Photograph scenes: (N, H, W, 3) float32 linear light -> N frames of sRGB bytes, and the clean picture of the first.
+    """Scenes (N, H, W, 3) in linear light -> N frames of sRGB bytes, and the clean picture of the first.
 
-    Each scene is what the sensor sees during one frame, H and W even; white is 1, more is clipped. Frames are
-    (N, H - 2 margin, W - 2 margin, 3) uint8, the truth is linear light. A margin below 10 shows how OpenCV treats borders.
-    Raises BurstError for odd sizes.
+    Each scene, float32, is what the sensor sees during one frame, H and W even; white is 1, more is clipped. Frames
+    are (N, H - 2 margin, W - 2 margin, 3) uint8, the truth is linear light. Within 10 pixels of a border the pictures
+    show how borders are filled in, hence the default margin. Raises BurstError for odd sizes.
 
     Example
     -------
@@ -148,9 +156,11 @@ class CameraBursts(Dataset[CameraBurst]):
     `shoot` with `draw_camera` -> linearised -> `to_slots`. Half of the bursts are static; 40 % have residual shifts of
     std 0.6 px an axis; in 10 % some frames are also up to 16 px off. The number of frames is `slots` with
     probability 0.7, otherwise uniform in 2..24. `camera` fixes the camera instead.
+    truth="clean" is the reference without noise; truth="mean" is what the mean of very many frames shows (`with_bias`).
 
-    One frame's noise in 8-bit sRGB is 1.5 to 25 in std. A real ISO 3200 camera with noise correlations .52 .21 .12 (red),
-    .30 .03 .06 (green), .48 .17 .10 (blue) at distances 1, 2, 3 and .40 between channels lies inside.
+    One frame's noise in 8-bit sRGB has a std of about 1.5 to 25. A real ISO 3200 camera with noise correlations
+    .52 .21 .12 (red), .30 .03 .06 (green), .48 .17 .10 (blue) at distances 1, 2, 3 and .40 between channels lies well
+    inside.
     Raises BurstError for photos smaller than patch + 60 pixels and IndexError past `length`.
 
     Example
@@ -170,18 +180,22 @@ class CameraBursts(Dataset[CameraBurst]):
         slots: int = 8,
         length: int = 1 << 40,
         camera: Camera | None = None,
+        truth: Truth = "clean",
     ) -> None:
-        needed = _outer(patch, _FARTHEST)
+        needed = _outer(patch, FARTHEST)
         for i, photo in enumerate(photos):
             if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or min(photo.shape[:2]) < needed:
                 raise BurstError(
                     f"photo {i} is {photo.dtype} {photo.shape}: a patch of {patch} needs uint8 (H, W, 3) "
                     f"with H and W at least {needed}; give larger photos or a smaller patch"
                 )
-        if not photos or patch < 2 or patch % 2 or seed < 0:
-            raise BurstError(f"need photos, an even patch and a seed >= 0, got {len(photos)} photos, {patch=}, {seed=}")
+        if not photos or patch < 2 or patch % 2 or seed < 0 or truth not in get_args(Truth):
+            raise BurstError(
+                f"need photos, an even patch, a seed >= 0 and truth 'clean' or 'mean', got {len(photos)} photos, "
+                f"{patch=}, {seed=}, {truth=}"
+            )
         self.photos, self.seed, self.patch, self.slots = photos, seed, patch, slots
-        self.length, self.camera = length, camera
+        self.length, self.camera, self.truth = length, camera, truth
 
     def __len__(self) -> int:
         return self.length
@@ -195,48 +209,30 @@ class CameraBursts(Dataset[CameraBurst]):
         count = self.slots if rng.random() < 0.7 else int(rng.integers(2, 25))
         shifts = draw_shifts(rng, count)
         inner = self.patch + 2 * _MARGIN
-        reach = _FARTHEST if np.abs(shifts).max() > 3 else 3 if shifts.any() else -_TAPS
-        scene = self._scene(rng, inner + 2 * (reach + _TAPS))
-        scenes = np.stack([_window(scene, shift, inner) for shift in shifts])
+        reach = FARTHEST if np.abs(shifts).max() > 3 else 3 if shifts.any() else -TAPS
+        scene = self._scene(rng, inner + 2 * (reach + TAPS))
+        scenes = np.stack([displaced(scene, shift, inner) for shift in shifts])
+        if self.truth == "mean":
+            scenes = np.concatenate([scenes, np.repeat(scenes[:1], _EXTRA, 0)])
         pixels, truth = shoot(scenes, camera, rng)
         frames = torch.from_numpy(_DECODED[pixels]).permute(0, 3, 1, 2).contiguous()
         first = torch.from_numpy(pixels[0]).permute(2, 0, 1) / 255
+        if self.truth == "mean":
+            frames, extra = frames[:count], frames[count:]
+            truth = with_bias(truth, extra)
         return CameraBurst(*to_slots(frames, self.slots), truth, (first - srgb_encode(truth)).abs().mean())
 
     def _scene(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        photo = self.photos[rng.integers(len(self.photos))]
+        photo = self.photos[int(rng.integers(len(self.photos)))]
         height, width, _ = photo.shape
         source = int(size * rng.uniform(1, min(3, min(height, width) / size)))
         top, left = rng.integers(height - source + 1), rng.integers(width - source + 1)
         crop = photo[top : top + source, left : left + source]
         light = cv2.resize(cv2.LUT(crop, _DECODED), (size, size), interpolation=cv2.INTER_AREA)
         light = cv2.GaussianBlur(light, (7, 7), rng.uniform(*_LENS))
-        light = np.rot90(light, rng.integers(4))[:, :: rng.choice([1, -1])]
+        light = np.rot90(light, int(rng.integers(4)))[:, :: rng.choice([1, -1])]
         gain = np.exp(rng.uniform(np.log(0.3), np.log(1.4))) * np.exp(rng.normal(0, 0.1, 3))
         return np.multiply(light, gain, dtype=np.float32)
-
-
-def draw_shifts(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, 2) displacements in pixels (down, right) of a hand-held burst after a rough alignment.
-
-    All zero for half of the bursts. Otherwise frame 0 has a random sub-pixel position, so that every frame is equally
-    interpolated, and the others stray from it by N(0, 0.6) per axis; in a fifth of these bursts (10 % of all) each
-    other frame is with probability 0.3, at least one of them surely, up to 13 px farther off. Never beyond 16 px.
-
-    Example
-    -------
-    >>> draw_shifts(np.random.default_rng(3), 8).shape
-    (8, 2)
-    """
-    kind = rng.random()
-    if kind < 0.5:
-        return np.zeros((count, 2))
-    shifts = rng.uniform(-0.5, 0.5, 2) + np.clip(rng.normal(0, 0.6, (count, 2)), -2.4, 2.4) * (np.arange(count) > 0)[:, None]
-    if kind >= 0.9 and count > 1:
-        far = rng.random(count) < 0.3
-        far[0], far[rng.integers(1, count)] = False, True
-        shifts[far] += rng.uniform(-13, 13, (int(far.sum()), 2))
-    return shifts
 
 
 def _noise(clean: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
@@ -279,22 +275,4 @@ def _tone(light: Tensor, camera: Camera) -> Tensor:
 
 
 def _outer(patch: int, reach: int) -> int:
-    return patch + 2 * (_MARGIN + reach + _TAPS)
-
-
-def _window(scene: np.ndarray, shift: np.ndarray, size: int) -> np.ndarray:
-    """The middle size x size of the scene displaced by a fraction of a pixel: a windowed sinc of 8 taps per axis."""
-    start = (np.array(scene.shape[:2]) - size) // 2
-    if not shift.any():
-        return scene[start[0] : start[0] + size, start[1] : start[1] + size]
-    whole = np.floor(shift).astype(int)
-    top, left = start + whole - _TAPS
-    area = scene[top : top + size + 2 * _TAPS, left : left + size + 2 * _TAPS]
-    rows, columns = (_lanczos(fraction) for fraction in shift - whole)
-    return cv2.sepFilter2D(area, -1, columns, rows)[_TAPS:-_TAPS, _TAPS:-_TAPS]
-
-
-def _lanczos(fraction: float) -> np.ndarray:
-    distance = np.arange(-_TAPS, _TAPS + 1) - fraction
-    taps = np.where(np.abs(distance) < _TAPS, np.sinc(distance) * np.sinc(distance / _TAPS), 0)
-    return taps / taps.sum()
+    return patch + 2 * (_MARGIN + reach + TAPS)

@@ -9,12 +9,15 @@ import numpy as np
 PATTERNS = ((0, 1, 1, 2), (1, 0, 2, 1), (1, 2, 0, 1), (2, 1, 1, 0))
 _NAMES = ("RGGB", "GRBG", "GBRG", "BGGR")
 
-# Malvar, He, Cutler 2004, Fig. 2, in eighths.
-_GREEN = np.float32([[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]]) / 8
-_IN_ROW = np.float32([[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]]) / 8
-_DIAGONAL = (
-    np.float32([[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]]) / 8
-)
+
+def _kernel(sixteenths: str) -> np.ndarray:
+    return np.array(sixteenths.split(), np.float32).reshape(5, 5) / 16
+
+
+# Malvar, He, Cutler 2004, Fig. 2.
+_GREEN = _kernel("0 0 -2 0 0  0 0 4 0 0  -2 4 8 4 -2  0 0 4 0 0  0 0 -2 0 0")
+_IN_ROW = _kernel("0 0 1 0 0  0 -2 0 -2 0  -2 8 10 8 -2  0 -2 0 -2 0  0 0 1 0 0")
+_DIAGONAL = _kernel("0 0 -3 0 0  0 4 0 4 0  -3 0 12 0 -3  0 4 0 4 0  0 0 -3 0 0")
 
 # OpenCV's own methods take 16-bit integers: this affine map leaves room for noise below black and above white.
 _LOW, _HIGH = -0.5, 3.0
@@ -51,7 +54,7 @@ def bilinear(raw: np.ndarray, phase: int) -> np.ndarray:
 
 
 def edge_aware(raw: np.ndarray, phase: int) -> np.ndarray:
-    """OpenCV's edge-aware interpolation of green, along the smaller gradient: (H, W) float32 -> (H, W, 3), range -0.5..3."""
+    """Green along the smaller gradient, by OpenCV: (H, W) float32 -> (H, W, 3), range -0.5..3."""
     return _opencv(raw, f"COLOR_Bayer{_NAMES[phase]}2RGB_EA")
 
 

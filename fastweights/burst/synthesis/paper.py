@@ -32,7 +32,7 @@ def noise_map(
 ) -> Float[Tensor, "*b h w"]:
     """Standard deviation a pixel, as the network gets it: sqrt(sigma_read^2 + max(0, frame0) sigma_shot^2).
 
-    sigma_shot^2 is the variance per unit of light. Source: Mildenhall et al. 2018 and github.com/google/burst-denoising.
+    sigma_shot^2 is the variance per unit of light. Source: Mildenhall et al. 2018, github.com/google/burst-denoising.
 
     Example
     -------
@@ -46,9 +46,9 @@ def noise_map(
 class PaperBursts(Dataset[PaperBurst]):
     """Bursts by the released protocol, from sRGB photos (H, W, 3) uint8; burst n is a pure function of (seed, n).
 
-    1. Photo / 255 to the power 2.2, mean of R, G, B. Every photo gives 4 random patches of (patch + 2 max_shift) upscale
-       pixels and every patch 2 bursts, in a shuffled order that is drawn anew when all are used up. A smaller photo is
-       first padded with zeros, equally on both sides.
+    1. Photo / 255 to the power 2.2, mean of R, G, B. Every photo gives 4 random patches of (patch + 2 max_shift) *
+       upscale pixels and every patch 2 bursts, in a shuffled order that is drawn anew when all are used up. A smaller
+       photo is first padded with zeros, equally on both sides.
     2. Frame 0 is the patch's centre. p = min(Poisson(1.5) / 8, 1) a burst; each other frame is moved by whole pixels,
        uniform in +-max_shift upscale with probability p, otherwise in +-small_shift upscale, rows and columns alike.
     3. Area-reduced by upscale: shifts are multiples of 1 / upscale.
@@ -83,8 +83,8 @@ class PaperBursts(Dataset[PaperBurst]):
                 raise BurstError(f"photo {i} is {photo.dtype} {photo.shape}: expected uint8 (H, W, 3)")
         if not photos or min(patch, upscale, frames) < 1 or not 0 <= small_shift <= max_shift or seed < 0:
             raise BurstError(
-                "need photos, patch, upscale and frames of at least 1, 0 <= small_shift <= max_shift and a seed >= 0, got "
-                f"{len(photos)} photos, {patch=}, {upscale=}, {frames=}, {small_shift=}, {max_shift=}, {seed=}"
+                "need photos, patch, upscale and frames of at least 1, 0 <= small_shift <= max_shift and seed >= 0, "
+                f"got {len(photos)} photos, {patch=}, {upscale=}, {frames=}, {small_shift=}, {max_shift=}, {seed=}"
             )
         self.photos, self.seed, self.patch, self.upscale = photos, seed, patch, upscale
         self.frames, self.max_shift, self.small_shift, self.length = frames, max_shift, small_shift, length

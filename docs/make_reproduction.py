@@ -1,0 +1,99 @@
+"""Writes docs/reproduction.md from docs/claims.toml: python docs/make_reproduction.py [--check]"""
+
+import argparse
+import re
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+PAPERS = {
+    "mueller2024": "Müller 2024: Is Kernel Prediction More Powerful than Gating in Convolutional Neural Networks?",
+    "galanti2020": "Galanti and Wolf 2020: On the Modularity of Hypernetworks",
+}
+VERDICTS = {
+    "holds": "shown by the evidence named",
+    "partly": "shown under a condition, or in part; the note says which",
+    "fails": "contradicted; the note says by what",
+    "not reproduced": "tried, with a result that neither confirms nor contradicts",
+    "definition": "nothing to prove: the code is the paper's definition, and a test compares them",
+    "open": "no evidence yet",
+}
+
+
+def read_claims(path: Path = DOCS / "claims.toml") -> list[dict]:
+    """Returns the rows of claims.toml, in the order of the file."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
+
+
+def page(claims: list[dict]) -> str:
+    """Returns the Markdown page: a count of verdicts, then a table for each paper."""
+    parts = [
+        "# Reproduction\n",
+        "What two papers claim, and what this repository shows of it: every equation, definition, theorem, figure,",
+        "table row and checkable claim of the text, in our words and in the papers' order. Letters are explained in",
+        "[notation](notation.md), references in [references.bib](references.bib). Commands run from the root.\n",
+        "<!-- Generated from claims.toml by `python docs/make_reproduction.py`; edit claims.toml. -->\n",
+        _counts(claims),
+    ]
+    for paper, title in PAPERS.items():
+        rows = [claim for claim in claims if claim["id"].startswith(f"{paper}.")]
+        parts += [f"\n## {title}\n", "| claim | what it says | verdict | evidence |", "| --- | --- | --- | --- |"]
+        parts += [_row(claim) for claim in rows]
+    return "\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    r"""Returns plain text as Markdown that shows the same characters in a table cell.
+
+    >>> print(escape("|k|_1 < n_l, 2 * 3 * 4"))
+    \|k\|\_1 &lt; n_l, 2 \* 3 \* 4
+    """
+    text = re.sub(r"([\\|*~$\[\]`])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+    # An underscore inside a word starts no emphasis and reads better as it is.
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def _counts(claims: list[dict]) -> str:
+    names = {paper: title.split(":")[0] for paper, title in PAPERS.items()}
+    counts = Counter((claim["id"].split(".")[0], claim["verdict"]) for claim in claims)
+    lines = [f"| verdict | {' | '.join(names.values())} | meaning |", "| --- |" + " ---: |" * len(names) + " --- |"]
+    for verdict, meaning in VERDICTS.items():
+        lines.append(f"| {verdict} | {' | '.join(str(counts[paper, verdict]) for paper in names)} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _row(claim: dict) -> str:
+    name = claim["id"].split(".", 1)[1]
+    statement = escape(claim["statement"])
+    for label, field in (("Misprint or gap", "misprint"), ("Found", "note")):
+        if claim.get(field):
+            statement += f"<br>*{label}:* {escape(claim[field])}"
+    evidence = [
+        f"{field}: " + ", ".join(f"`{named}`" for named in claim[field].split(", "))
+        for field in ("code", "test", "results")
+        if claim[field]
+    ]
+    if claim["command"]:
+        # Inside a code span a bar would still end the cell.
+        evidence.append("command: `" + claim["command"].replace("|", r"\|") + "`")
+    return f"| `{name}`<br>{escape(claim['source'])} | {statement} | {claim['verdict']} | {'<br>'.join(evidence)} |"
+
+
+def main() -> int:
+    """Writes the page, or with --check says whether the written page is up to date (exit 1 if not)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    check = parser.parse_args().check
+    target, text = DOCS / "reproduction.md", page(read_claims())
+    if not check:
+        target.write_text(text, encoding="utf-8")
+    elif not target.exists() or target.read_text(encoding="utf-8") != text:
+        print("docs/reproduction.md is out of date; run: python docs/make_reproduction.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The burst denoiser's commands; flags come from the signatures, help from the docstrings."""
+
+import dataclasses
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+import fastweights
+from fastweights.burst import demo as demonstration
+from fastweights.burst import images, pipeline
+from fastweights.burst.errors import BurstError
+from fastweights.burst.models import ModelConfig
+from fastweights.burst.settings import TrainConfig, paper_protocol
+from fastweights.burst.train import train as train_network
+
+# The settings of a training run that its help explains; the others are listed with their defaults.
+_EXPLAINED = ("data", "out", "task", "kind", "start", "precision")
+
+
+def run(arguments: Sequence[str], *more: Callable[[], None]) -> int:
+    """Runs a command line, with further commands, and returns the exit status; a user's error is one line on stderr."""
+    app = _app(*more)
+    try:
+        app(arguments)
+    except CycloptsError as error:
+        command = f" {arguments[0]}" if arguments and arguments[0] in app else ""
+        return _fail(f"{error} See fastweights{command} --help")
+    except BurstError as error:
+        return _fail(str(error))
+    return 0
+
+
+def demo(*, output: Path = Path("fastweights-demo.png"), threads: int | None = None) -> None:
+    """Denoise a made-up burst of a photo that ships, with every network that ships.
+
+    Eight noisy hand-held frames are made from a NASA portrait by a simulated camera, the same at every run. Prints
+    PSNR, seconds and largest feature map of each network beside one frame and the mean, and writes one picture.
+
+    Example: fastweights demo --output demo.png
+
+    Args:
+        output: The comparison picture: PNG, JPEG, WebP or TIFF.
+        threads: Processor threads; by default torch's choice.
+    """
+    images.check_output(output)
+    _set_threads(threads)
+    console = Console()
+    with console.status("denoising"):
+        entries = demonstration.run()
+    table = Table("picture", "PSNR dB", "seconds", "largest feature map")
+    for entry in entries[:-1]:
+        seconds = "" if entry.seconds is None else f"{entry.seconds:.2f}"
+        table.add_row(entry.name, f"{entry.psnr:.2f}", seconds, entry.largest)
+    images.write(output, demonstration.comparison(entries))
+    console.print(table)
+    print(f"wrote {output}")
+
+
+def denoise(
+    *frames: Path,
+    output: Annotated[Path, Parameter(alias="-o")] = Path("denoised.png"),
+    model: str = "gated",
+    reference: int = 0,
+    align: bool = True,
+    bits: Literal[8, 16] = 8,
+    tile: int = 768,
+    threads: int | None = None,
+) -> None:
+    """Make one clean picture from 2 to 32 noisy photos of one scene.
+
+    Example: fastweights denoise night/ --output clean.png
+
+    Args:
+        frames: A folder of photos, or the files: PNG, JPEG, WebP, TIFF.
+        output: The picture; its suffix is the format.
+        model: A network that ships (gated, kpn) or a .safetensors file.
+        reference: Number of the frame whose view is kept, from 0.
+        align: Undo shifts of whole frames.
+        bits: Bits a value; 16 for PNG and TIFF.
+        tile: Pixels of a tile's side; smaller takes less memory.
+        threads: Processor threads; by default torch's choice.
+    """
+    paths = images.find(frames)
+    images.check_output(output, bits, paths)
+    result = pipeline.denoise(
+        paths,
+        model=model,
+        reference=reference,
+        align=align,
+        tile=tile,
+        threads=threads,
+        progress=sys.stderr.isatty(),
+    )
+    result.write(output, bits)
+    height, width = result.image.shape[1:]
+    print(f"{len(paths)} frames of {width} x {height} pixels, shown as {paths[result.reference].name} saw it")
+    print(f"shifts up to {result.shifts.abs().max():.1f} pixels" if align else "shifts not looked for")
+    print(f"noise of one frame: {result.noise.summary()}")
+    print(f"wrote {output} after {result.seconds:.1f} s")
+
+
+def train(config: Any) -> None:
+    """Train a network on bursts made from photos; a run that was stopped goes on when the command is repeated.
+
+    Example: fastweights train --data photos --out run --kind gated --width 32
+    """
+    given = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    network = {name: value for name, value in given.pop("model").items() if value is not None}
+    try:
+        model = dataclasses.replace(_preset(**network).model, **network)
+        train_network(dataclasses.replace(_preset(**network), model=model, **given))
+    except BurstError:
+        raise
+    except ValueError as error:
+        raise BurstError(str(error)) from error
+
+
+def _preset(
+    task: Literal["camera", "paper"] = "camera", kind: Literal["kpn", "gated"] = "kpn", **other: Any
+) -> TrainConfig:
+    """The defaults of a task and a kind of network; `other` settings change nothing else."""
+    if task == "paper":
+        return paper_protocol(ModelConfig(), (), "")
+    out_kernel_size = 1 if kind == "gated" else None
+    return TrainConfig((), "", ModelConfig(task="camera", kind=kind, unit_sum=True, out_kernel_size=out_kernel_size))
+
+
+def _flags(config: TrainConfig | ModelConfig) -> type:
+    """The class of a config again with every field optional: None is a flag that was not given."""
+    hints = typing.get_type_hints(type(config))
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, ModelConfig):
+            flags = _flags(value)
+            fields.append((field.name, Annotated[flags, Parameter(name="*")], dataclasses.field(default_factory=flags)))
+        elif field.default is dataclasses.MISSING:
+            fields.append((field.name, Annotated[hints[field.name], Parameter(negative=[])]))
+        else:
+            shown = Parameter(show=field.name in _EXPLAINED)
+            fields.append((field.name, Annotated[hints[field.name] | None, shown], None))
+    made = dataclasses.make_dataclass(f"{type(config).__name__}Flags", fields, kw_only=True)
+    # A class that claims to be of the module `types`, as make_dataclass says, is no dataclass to cyclopts.
+    made.__module__, made.__doc__ = __name__, type(config).__doc__
+    return made
+
+
+def _defaults(config: TrainConfig) -> str:
+    settings = dataclasses.asdict(config)
+    del settings["data"], settings["out"]
+    settings |= settings.pop("model")
+    flags, off = [], []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is None or value == "":
+            off.append(f"--{flag}")
+        else:
+            flags.append(f"--{flag} {value}")
+    return f"{' '.join(flags)}; not set: {' '.join(off)}"
+
+
+def _app(*more: Callable[[], None]) -> App:
+    app = App(
+        name="fastweights",
+        help="Clean pictures from noisy bursts, by predicted weights.",
+        version=fastweights.__version__,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    train.__annotations__["config"] = Annotated[_flags(_preset()), Parameter(name="*")]
+    defaults = f"Defaults: {_defaults(_preset())}. With --task paper those of Mildenhall et al. 2018."
+    app.command(train, help=f"{inspect.getdoc(train)}\n\n{defaults}")
+    for command in (demo, denoise, *more):
+        app.command(command)
+    return app
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        if threads < 1:
+            raise BurstError(f"threads is {threads}: expected at least 1")
+        torch.set_num_threads(threads)
+
+
+def _fail(sentence: str) -> int:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,106 @@
+"""`local_conv` and its transposes on a CPU: hands rows to the compiled loops, on as many threads as torch uses."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastweights.ops import _local_conv_planes as planes
+from fastweights.ops._local_conv_strips import accumulator, phases, unpad
+
+# rows handed out at once, and coarse columns worked on at once: kernels of strided columns have to stay in the cache
+_ROWS, _COLUMNS = 16, 2048
+_ROWS_STRIDED, _COLUMNS_STRIDED = 4, 64
+
+
+def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, padding: str, rule: str) -> Tensor:
+    """(B, T, C, H, W) and (B, T, k, k, h, w) -> (B, 1 or T, C, H, W)."""
+    batch, count, colours, height, width = frames.shape
+    dtype = accumulator(frames.dtype, kernels.dtype)
+    kept = count if per_frame else 1
+    out = frames.new_empty((batch, kept, colours, height, width), dtype=dtype)
+    sizes = (count, colours, height, width, kernels.shape[2], kept)
+    rows, columns = _tile(kernels)
+    weights = phases(upsample, rule).to(dtype).numpy()
+    arrays = (_line(out), _line(frames, dtype), _span(kernels))
+    options = (sizes, kernels.stride(), weights, padding == "replicate", columns)
+    _in_blocks(planes.product, (batch, height, rows), *arrays, *options)
+    return out.to(frames.dtype)
+
+
+def to_frames(grad: Tensor, kernels: Tensor, upsample: int, padding: str, rule: str) -> Tensor:
+    """The transpose of `product` in its frames: (B, 1 or T, C, H, W) -> (B, T, C, H, W)."""
+    batch, kept, colours, height, width = grad.shape
+    count, size = kernels.shape[1:3]
+    dtype = accumulator(grad.dtype, kernels.dtype)
+    # with its border, and as many columns as whole coarse pixels reach
+    reach = upsample * (kernels.shape[5] + (upsample + size - 2) // upsample)
+    full = grad.new_empty((batch, count, colours, height + size - 1, reach), dtype=dtype)
+    sizes = (count, colours, height, width, size, kept)
+    rows, columns = _tile(kernels)
+    weights = phases(upsample, rule).to(dtype).numpy()
+    arrays = (_line(full), _line(grad, dtype), _span(kernels))
+    _in_blocks(planes.to_frames, (batch, height + size - 1, rows), *arrays, sizes, kernels.stride(), weights, columns)
+    return unpad(full[..., : width + size - 1], size // 2, padding).to(grad.dtype)
+
+
+def to_kernels(out: Tensor, grad: Tensor, frames: Tensor, upsample: int, padding: str, rule: str) -> None:
+    """The transpose of `product` in its kernels, written to out (B, T, k, k, h, w)."""
+    batch, count, colours, height, width = frames.shape
+    dtype = accumulator(frames.dtype, out.dtype)
+    sizes = (count, colours, height, width, out.shape[2], grad.shape[1])
+    rows, columns = _tile(out)
+    weights = phases(upsample, rule).to(dtype).numpy()
+    arrays = (_span(out), _line(grad, dtype), _line(frames, dtype))
+    options = (sizes, out.stride(), weights, padding == "replicate", columns)
+    _in_blocks(planes.to_kernels, (batch, out.shape[-2], rows), *arrays, *options)
+
+
+def _tile(kernels: Tensor) -> tuple[int, int]:
+    if kernels.stride(-1) == 1:
+        return _ROWS, min(_COLUMNS, kernels.shape[-1])
+    return _ROWS_STRIDED, min(_COLUMNS_STRIDED, kernels.shape[-1])
+
+
+def _line(tensor: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
+    return tensor.detach().to(dtype or tensor.dtype).contiguous().view(-1).numpy()
+
+
+def _span(kernels: Tensor) -> np.ndarray:
+    """Everything between the first and the last number of the kernels as it lies, bfloat16 as uint16."""
+    last = sum((n - 1) * step for n, step in zip(kernels.shape, kernels.stride(), strict=True))
+    line = kernels.detach().as_strided((last + 1,), (1,))
+    return (line.view(torch.uint16) if line.dtype == torch.bfloat16 else line).numpy()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="local_conv")
+
+
+if sys.platform != "win32":
+    # threads do not survive a fork
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _in_blocks(loop: Callable[..., None], rows: tuple[int, int, int], *arguments: object) -> None:
+    """Calls loop(*arguments, start, stop) for blocks of rows, given as (images, rows of an image, rows of a block)."""
+    images, height, step = rows
+    blocks = [(n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)]
+    queue = iter(blocks)
+
+    def work() -> None:
+        for start, stop in queue:
+            loop(*arguments, start, stop)
+
+    others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(blocks)) - 1)]
+    work()
+    for other in others:
+        other.result()

@@ -1,0 +1,70 @@
+"""What must hold of every case: oracle = dense weight = plain way = fast way, values and gradients, in float64."""
+
+from unittest import mock
+
+import torch
+from cases import Case
+
+from fastweights.axes import Channels, Patches, Sequence
+from fastweights.ops import table
+
+
+def by_dense_weight(layer, x, context):
+    """The product from `weight(context)` alone, with axes handled here and not by the library."""
+    weight = layer.weight(context)
+    if isinstance(layer.axes, Sequence):
+        return torch.einsum("...ts,...sc->...tc", weight, x)
+    if isinstance(layer.axes, Channels):
+        if layer.axes.dim == -3:
+            return torch.einsum("bhwji,bihw->bjhw", weight, x)
+        bias = 0 if not layer.bias_features else layer.code(context)[:, None, -layer.structure.out_features :]
+        return torch.einsum("bji,bni->bnj", weight, x) + bias
+    assert isinstance(layer.axes, Patches)
+    axes, (h, w) = layer.axes, x.shape[-2:]
+    f, r = axes.out_kernel_size, axes.out_kernel_size // 2
+    images = x if x.ndim == 5 else x.unsqueeze(1)
+    mode = {"zeros": "constant"}.get(axes.padding_mode, axes.padding_mode)
+    padded = torch.nn.functional.pad(images.flatten(0, 1), (axes.border,) * 4, mode=mode).unflatten(0, images.shape[:2])
+    windows = padded.unfold(-2, axes.kernel_size, 1).unfold(-2, axes.kernel_size, 1)  # (B, C, T, h, w, u, v)
+    windows = windows.permute(0, 1, 3, 4, 2, 5, 6).flatten(4)
+    weight = weight.expand(weight.shape[0], h, w, *weight.shape[-2:])
+    patches = torch.einsum("bhwji,bchwi->bchwj", weight, windows).unflatten(-1, (-1, f, f))
+    y = x.new_zeros(*images.shape[:2], patches.shape[-3], h + 2 * r, w + 2 * r)
+    for u in range(f):
+        for v in range(f):
+            y[..., u : u + h, v : v + w] += patches[..., u, v].movedim(-1, 2)
+    y = y[..., r : r + h, r : r + w]
+    return y if x.ndim == 5 else y.squeeze(1)
+
+
+def by_plain(layer, x, context):
+    """Gather, multiply, scatter, whatever the table would choose."""
+    with mock.patch.object(table, "find", lambda *_: None):
+        return layer(x, context)
+
+
+def by_table(layer, x, context):
+    """What a user gets."""
+    return layer(x, context)
+
+
+SPELLINGS = (by_dense_weight, by_plain, by_table)
+
+
+def assert_spellings_agree(case: Case):
+    layer, x, context = case.make()
+    with torch.no_grad():
+        expected = case.oracle(layer, x, context)
+    cotangent = torch.randn_like(expected)
+    wanted = None
+    for spelling in SPELLINGS:
+        x_, context_ = x.clone().requires_grad_(), context.clone().requires_grad_()
+        y = spelling(layer, x_, context_)
+        torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10, msg=lambda m: f"{spelling.__name__}: {m}")
+        inputs = [x_, context_, *layer.parameters()]
+        gradients = torch.autograd.grad(y, inputs, cotangent, allow_unused=True)
+        wanted = wanted or gradients
+        for got, reference in zip(gradients, wanted, strict=True):
+            assert (got is None) == (reference is None)
+            if got is not None:
+                torch.testing.assert_close(got, reference, rtol=1e-9, atol=1e-9)

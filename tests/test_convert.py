@@ -1,0 +1,167 @@
+"""The theorems: Theorem 3.1 to the bit, Corollary 3.2, mixtures by the cheapest unfolding, and their bounds."""
+
+import oracles
+import pytest
+import torch
+from cases import CASES
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from fastweights import PredictedWeight, convert, zoo
+from fastweights.axes import Channels, Patches
+from fastweights.structures import Direct, Gated, Mixture, Outer
+
+small = st.integers(1, 5)
+
+
+@given(n_i=small, n_j=small, more=st.integers(0, 3))
+def test_theorem_3_1_to_the_bit(n_i, n_j, more):
+    conversion = convert.to_gated(Direct(n_i, n_j), gates=n_i * n_j + more)
+    u, v = oracles.index_matrices(n_i, n_j, n_i * n_j + more)
+    assert torch.equal(conversion.structure.u, u.T)
+    assert torch.equal(conversion.structure.v, v.T)
+    code = torch.randn(3, n_i * n_j)
+    gates = conversion.code_map(code)
+    assert torch.equal(gates[:, n_i * n_j :], torch.zeros(3, more))  # zero padding above n_i n_j
+    assert torch.equal(conversion.structure.materialize(gates), Direct(n_i, n_j).materialize(code))
+    assert conversion.bound == convert.Bound(0.0, 0.0)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_corollary_3_2_on_patches(outputs):
+    torch.manual_seed(0)
+    source = zoo.KernelPrediction(2, 3, outputs, padding_mode="replicate").double()
+    target = convert.layer(source)
+    x = torch.randn(2, 2, 5, 7, dtype=torch.float64)
+    assert target.structure.code_features == outputs * 2 * 9
+    assert target.operation(target.code(x), x) == "conv, multiply, conv"
+    torch.testing.assert_close(target(x), source(x))
+
+
+@given(m=st.integers(1, 6), n_i=small, n_j=small, base=st.booleans())
+def test_mixtures_convert_exactly_by_the_cheapest_unfolding(m, n_i, n_j, base):
+    torch.manual_seed(m + 7 * n_i + 49 * n_j)
+    templates = torch.randn(m, n_j, n_i, dtype=torch.float64)
+    source = Mixture(templates, torch.randn(n_j, n_i, dtype=torch.float64) if base else None)
+    conversion = convert.to_gated(source)
+    count = m + base
+    assert conversion.structure.code_features <= min(n_i * n_j, count * n_i, count * n_j)
+    code = torch.randn(4, m, dtype=torch.float64)
+    torch.testing.assert_close(
+        conversion.structure.materialize(conversion.code_map(code)), source.materialize(code), rtol=1e-10, atol=1e-10
+    )
+
+
+def test_templates_of_low_rank_need_the_sum_of_their_ranks():
+    torch.manual_seed(0)
+    ranks = [1, 2, 1]
+    templates = torch.stack([torch.randn(6, r, dtype=torch.float64) @ torch.randn(r, 7, dtype=torch.float64) for r in ranks])
+    assert convert.to_gated(Mixture(templates)).structure.code_features == sum(ranks)
+
+
+def test_dependent_templates_are_counted_once():
+    torch.manual_seed(0)
+    basis = torch.randn(2, 5, 6, dtype=torch.float64)
+    templates = torch.einsum("mk,kji->mji", torch.randn(8, 2, dtype=torch.float64), basis)
+    assert convert.to_gated(Mixture(templates)).structure.code_features == 10  # 2 templates of rank 5
+
+
+def test_a_row_space_shared_by_all_templates_is_found():
+    torch.manual_seed(0)
+    rows, columns = torch.randn(2, 9, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+    core = torch.randn(20, 2, 2, dtype=torch.float64)
+    assert convert.to_gated(Mixture(columns @ core @ rows)).structure.code_features == 4
+
+
+@pytest.mark.parametrize(("features", "base", "gates"), [(64, True, 65), (9, True, 10), (16, False, 16), (300, True, 200)])
+def test_one_output_needs_as_many_gates_as_features_and_base(features, base, gates):
+    """Fact: min(taps, C + 1) for a 1 x 1 head from C features with bias."""
+    torch.manual_seed(0)
+    source = Mixture(torch.randn(features, 1, 200), torch.randn(1, 200) if base else None)
+    assert convert.to_gated(source).structure.code_features == gates
+
+
+@pytest.mark.parametrize("n_j", [1, 3])
+@pytest.mark.parametrize("rank", [1, 3, 5, 50])
+def test_truncation_stays_within_its_bound_and_the_bound_is_reached(n_j, rank):
+    torch.manual_seed(0)
+    source = Mixture(torch.randn(6, n_j, 8, dtype=torch.float64), torch.randn(n_j, 8, dtype=torch.float64))
+    conversion = convert.to_gated(source, rank=rank)
+    assert conversion.structure.code_features <= rank
+    code = torch.randn(200, 6, dtype=torch.float64) * torch.logspace(-2, 2, 200, dtype=torch.float64)[:, None]
+    error = conversion.structure.materialize(conversion.code_map(code)) - source.materialize(code)
+    error = torch.linalg.matrix_norm(error)
+    assert (error <= conversion.bound(code) + 1e-9).all()
+    # Certified, not idle: the worst direction of large codes comes close.
+    probe = torch.eye(6, dtype=torch.float64) * 1e6
+    difference = conversion.structure.materialize(conversion.code_map(probe)) - source.materialize(probe)
+    worst = torch.linalg.svdvals(difference.flatten(1))[0] / 1e6
+    torch.testing.assert_close(worst.item(), conversion.bound.slope, rtol=1e-3, atol=1e-6)
+
+
+def test_one_output_is_truncated_as_eckart_and_young_say():
+    torch.manual_seed(0)
+    templates = torch.randn(6, 1, 8, dtype=torch.float64)
+    residual = torch.linalg.svdvals(templates[:, 0])[3]
+    assert convert.to_gated(Mixture(templates), rank=3).bound.slope == pytest.approx(residual.item())
+
+
+def test_every_convertible_case_keeps_its_output():
+    converted = 0
+    for case in CASES:
+        layer, x, context = case.make()
+        if isinstance(layer.structure, Outer):
+            with pytest.raises(TypeError, match="softmax"):
+                convert.layer(layer)
+            continue
+        torch.testing.assert_close(convert.layer(layer)(x, context), layer(x, context))
+        converted += 1
+    assert converted > 10
+
+
+def test_a_network_is_converted_where_it_can_be_and_reports():
+    torch.manual_seed(0)
+    head = PredictedWeight(Mixture(torch.randn(2, 4, 5), torch.randn(4, 5)), Channels(), nn.Linear(5, 2))
+    network = nn.Sequential(zoo.HyperLinear(6, 5), nn.ReLU(), head, zoo.GatedDoubleLayer(4, 2, 3))
+    x = torch.randn(7, 6)
+    converted, report = convert.model(network, inputs=(x,))
+    assert [type(m.structure) for m in (converted[0], converted[2], converted[3])] == [Gated] * 3
+    assert isinstance(network[0].structure, Direct)  # the original is left as it is
+    torch.testing.assert_close(converted(x), network(x))
+    assert [line.name for line in report.layers] == ["0", "2"]
+    assert [line.after for line in report.layers] == [30, 12]
+    assert report.difference < 1e-5
+    text = str(report)
+    assert "0: 30 predicted weights -> 30 gates, saves nothing" in text
+    assert "2: 20 predicted weights -> 12 gates, 1.7x fewer" in text
+
+
+def test_a_converted_network_trains():
+    torch.manual_seed(0)
+    converted, _ = convert.model(zoo.HyperLinear(4, 2))
+    converted(torch.randn(3, 4)).square().sum().backward()
+    assert all(p.grad is not None for p in converted.parameters())
+
+
+def test_refusals_say_why():
+    with pytest.raises(ValueError, match=r"5 gates cannot hold every weight of 2 x 3 numbers.*gates >= 6"):
+        convert.to_gated(Direct(3, 2), gates=5)
+    with pytest.raises(ValueError, match="no bound holds"):
+        convert.layer(zoo.KernelPrediction(2, 3), rank=4)
+    with pytest.raises(TypeError, match="no conversion of Outer"):
+        convert.to_gated(Outer(2))
+    with pytest.raises(ValueError, match="expected at least 1"):
+        convert.to_gated(Mixture(torch.zeros(1, 1, 2)), rank=0)
+    with pytest.raises(ValueError, match="rank= to truncate"):
+        convert.to_gated(Mixture(torch.zeros(1, 1, 2)), gates=3)
+
+
+def test_upsampled_codes_stay_small_through_a_conversion():
+    for case in CASES:
+        if case.name == "KernelPrediction of features":
+            layer, x, _ = case.make()
+            target = convert.layer(layer)
+            assert target.structure.code_features == 5
+            assert target.code(x).code.shape[-2:] == (3, 3)
+            assert isinstance(target.axes, Patches)
