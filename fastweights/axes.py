@@ -170,5 +170,7 @@ class Patches(Axes):
 def _insert_shared(code: Tensor, lead: int) -> Tensor:
     missing = lead - (code.ndim - 1)
     if missing < 0:
-        raise ValueError(f"the code has shape {tuple(code.shape)}: more axes than x, which has {lead} besides the mixed")
+        raise ValueError(
+            f"the code has shape {tuple(code.shape)}: more axes than x, which has {lead} besides the mixed"
+        )
     return code.reshape(*code.shape[:-1], *(1,) * missing, code.shape[-1])

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-
 Rule = Literal["half_pixel", "legacy"]
 
 
@@ -63,7 +62,7 @@ class Upsampled:
 
 @dataclass(frozen=True)
 class Separable:
-    """Kernels that are outer products of a column and a row (Niklaus 2017): `k[t, u, v] = vertical[t, u] horizontal[t, v]`.
+    """Kernels that are outer products (Niklaus 2017): `k[t, u, v] = vertical[t, u] horizontal[t, v]`.
 
     `vertical` and `horizontal` are (B, T K, H, W); dense kernels are (B, T K K, H, W), in (t, u, v) order.
 

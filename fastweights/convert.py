@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,8 +107,8 @@ def _(structure: Direct, *, gates: int | None = None, rank: int | None = None) -
     gates = i * j if gates is None else gates
     if rank is not None or gates < i * j:
         raise ValueError(
-            f"to_gated: {rank if rank is not None else gates} gates cannot hold every weight of {j} x {i} numbers and no "
-            f"bound holds for all codes; give gates >= {i * j} (Theorem 3.1)"
+            f"to_gated: {gates if rank is None else rank} gates cannot hold every weight of {j} x {i} numbers and "
+            f"no bound holds for all codes; give gates >= {i * j} (Theorem 3.1)"
         )
     k = torch.arange(gates)
     held = k < i * j
@@ -216,7 +217,7 @@ class MappedPredictor(nn.Module):
         super().__init__()
         self.predictor, self.code_map, self.axes, self.keep = predictor, code_map, axes, keep
 
-    def forward(self, context: Tensor) -> Code:
+    def forward(self, context: Any) -> Code:
         def mapped(code: Tensor) -> Tensor:
             axis = self.axes.code_axis(code)
             numbers, bias = code.split([code.shape[axis] - self.keep, self.keep], axis)
@@ -260,7 +261,8 @@ class ConvertedLayer:
 
     def __str__(self) -> str:
         saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
-        error = "exact" if self.bound == Bound(0.0, 0.0) else f"|error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        bound = f"|error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        error = "exact" if self.bound == Bound(0.0, 0.0) else bound
         return f"{self.name}: {self.before} predicted weights -> {self.after} gates, {saving} ({self.method}; {error})"
 
 
@@ -280,10 +282,8 @@ class Report:
         return "\n".join(lines)
 
 
-def model(
-    module: nn.Module, *, rank: int | None = None, inputs: tuple[Tensor, ...] = ()
-) -> tuple[nn.Module, Report]:
-    """A copy of a network with gates in place of every predicted weight, and a report. Fine-tuning it is plain training.
+def model(module: nn.Module, *, rank: int | None = None, inputs: tuple[Tensor, ...] = ()) -> tuple[nn.Module, Report]:
+    """A copy of a network with gates in place of every predicted weight, and a report; fine-tuning is plain training.
 
     Args:
         module: any network with `PredictedWeight` layers inside; it is left as it is.
@@ -313,5 +313,3 @@ def model(
     with torch.no_grad():
         difference = (converted(*inputs) - module(*inputs)).abs().max().item()
     return converted, Report(tuple(lines), measure(module, *inputs), measure(converted, *inputs), difference)
-
-

@@ -15,8 +15,11 @@ import fastweights.ops.local_conv  # noqa: F401  registers the operation counted
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: trained numbers. multiply_adds: of matrix products, convolutions and local convolutions; elementwise
-    operations are not counted. largest: shape of the largest tensor made on the way, in bytes of its own storage."""
+    """Counts of one call.
+
+    parameters: trained numbers. multiply_adds: of matrix products, convolutions and local convolutions; elementwise
+    operations are not counted. largest: shape of the largest tensor made on the way, and its bytes.
+    """
 
     parameters: int
     multiply_adds: int
@@ -39,7 +42,8 @@ def measure(module: nn.Module, *inputs: Tensor) -> Cost:
     """
     parameters = sum(p.numel() for p in module.parameters())
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.fastweights.local_conv: _local_conv_flops})
-    with torch.no_grad(), counter, _LargestTensor(inputs) as largest:
+    held = (*inputs, *module.parameters(), *module.buffers())
+    with torch.no_grad(), counter, _LargestTensor(held) as largest:
         module(*inputs)
     return Cost(parameters, counter.get_total_flops() // 2, largest.shape, largest.bytes)
 
@@ -50,11 +54,11 @@ def _local_conv_flops(frames: tuple[int, ...], kernels: tuple[int, ...], *args, 
 
 
 class _LargestTensor(TorchDispatchMode):
-    """Remembers the largest storage that an operation made; views and the inputs do not count."""
+    """Remembers the largest storage that an operation made; what was there before does not count."""
 
-    def __init__(self, inputs: tuple[Tensor, ...]):
+    def __init__(self, held: tuple[Tensor, ...]):
         super().__init__()
-        self.known = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in held}
         self.shape: tuple[int, ...] = ()
         self.bytes = 0
 

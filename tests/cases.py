@@ -154,9 +154,27 @@ def _softmax(scores):
 CASES = [
     # x (B, N, i) with B = N: a code of B samples must not be taken for one of N rows.
     Case("HyperLinear", lambda: zoo.HyperLinear(5, 3, context_features=4), (3, 3, 5), (3, 4), hyper_linear),
-    Case("HyperLinear bias", lambda: zoo.HyperLinear(2, 3, context_features=4, bias=True), (2, 7, 2), (2, 4), hyper_linear),
-    Case("GatedDoubleLayer", lambda: zoo.GatedDoubleLayer(4, 3, context_features=2), (3, 3, 4), (3, 2), gated_double_layer),
-    Case("GatedDoubleLayer few", lambda: zoo.GatedDoubleLayer(4, 3, 2, context_features=2), (2, 9, 4), (2, 2), gated_double_layer),
+    Case(
+        "HyperLinear bias",
+        lambda: zoo.HyperLinear(2, 3, context_features=4, bias=True),
+        (2, 7, 2),
+        (2, 4),
+        hyper_linear,
+    ),
+    Case(
+        "GatedDoubleLayer",
+        lambda: zoo.GatedDoubleLayer(4, 3, context_features=2),
+        (3, 3, 4),
+        (3, 2),
+        gated_double_layer,
+    ),
+    Case(
+        "GatedDoubleLayer few",
+        lambda: zoo.GatedDoubleLayer(4, 3, 2, context_features=2),
+        (2, 9, 4),
+        (2, 2),
+        gated_double_layer,
+    ),
     Case(
         "Mixture",
         lambda: PredictedWeight(Mixture(torch.randn(6, 3, 4), torch.randn(3, 4)), Channels(), nn.Linear(2, 6)),
@@ -187,7 +205,13 @@ CASES = [
         (2, 2, 5, 4),
         kernel_prediction,
     ),
-    Case("KernelPrediction half", lambda: zoo.KernelPrediction(2, 3, predictor=Half(2, 18)), (2, 2, 5, 8), None, kernel_prediction),
+    Case(
+        "KernelPrediction half",
+        lambda: zoo.KernelPrediction(2, 3, predictor=Half(2, 18)),
+        (2, 2, 5, 8),
+        None,
+        kernel_prediction,
+    ),
     Case(
         "KernelPrediction half, legacy",
         lambda: zoo.KernelPrediction(2, 5, predictor=Half(2, 50, "legacy"), padding_mode="replicate"),
@@ -195,8 +219,20 @@ CASES = [
         None,
         kernel_prediction,
     ),
-    Case("KernelPrediction separable", lambda: zoo.KernelPrediction(2, 3, predictor=Crossed(2, 2, 3)), (2, 2, 5, 6), None, kernel_prediction),
-    Case("KernelPrediction shared", lambda: zoo.KernelPrediction(2, 3, predictor=Pooled(2, 18)), (2, 2, 5, 6), None, kernel_prediction),
+    Case(
+        "KernelPrediction separable",
+        lambda: zoo.KernelPrediction(2, 3, predictor=Crossed(2, 2, 3)),
+        (2, 2, 5, 6),
+        None,
+        kernel_prediction,
+    ),
+    Case(
+        "KernelPrediction shared",
+        lambda: zoo.KernelPrediction(2, 3, predictor=Pooled(2, 18)),
+        (2, 2, 5, 6),
+        None,
+        kernel_prediction,
+    ),
     Case(
         "KernelPrediction of features",
         lambda: PredictedWeight(Mixture(torch.randn(4, 1, 18), torch.randn(1, 18)), Patches(3), Half(2, 4)),
@@ -204,10 +240,14 @@ CASES = [
         None,
         kernel_prediction,
     ),
-    Case("GatedKernelPrediction", lambda: zoo.GatedKernelPrediction(2, 3, 6), (2, 2, 5, 7), None, gated_kernel_prediction),
+    Case(
+        "GatedKernelPrediction", lambda: zoo.GatedKernelPrediction(2, 3, 6), (2, 2, 5, 7), None, gated_kernel_prediction
+    ),
     Case(
         "GatedKernelPrediction colour",
-        lambda: zoo.GatedKernelPrediction(3, 5, 4, 2, out_kernel_size=3, predictor=Half(2, 4), padding_mode="replicate"),
+        lambda: zoo.GatedKernelPrediction(
+            3, 5, 4, 2, out_kernel_size=3, predictor=Half(2, 4), padding_mode="replicate"
+        ),
         (2, 2, 3, 5, 6),
         (2, 2, 5, 6),
         gated_kernel_prediction,
@@ -220,7 +260,9 @@ CASES = [
         gated_kernel_prediction,
     ),
     Case("attention", lambda: PredictedWeight(Outer(2, _softmax), Sequence(), Pair(3, 2)), (2, 5, 3), None, attention),
-    Case("linear attention", lambda: PredictedWeight(Outer(2), Sequence(), Pair(3, 2)), (3, 3, 3), (3, 3, 3), attention),
+    Case(
+        "linear attention", lambda: PredictedWeight(Outer(2), Sequence(), Pair(3, 2)), (3, 3, 3), (3, 3, 3), attention
+    ),
 ]
 # Gated structures whose identity sides no zoo layer uses yet.
 IDENTITY_SIDES = [Gated(None, torch.randn(3, 4)), Gated(torch.randn(2, 4), None), Gated(None, None, gates=4)]

@@ -1,5 +1,6 @@
 """What must hold of every case: oracle = dense weight = plain way = fast way, values and gradients, in float64."""
 
+import functools
 from unittest import mock
 
 import torch
@@ -39,7 +40,7 @@ def by_dense_weight(layer, x, context):
 
 def by_plain(layer, x, context):
     """Gather, multiply, scatter, whatever the table would choose."""
-    with mock.patch.object(table, "find", lambda *_: None):
+    with mock.patch.object(table, "find", return_value=None):
         return layer(x, context)
 
 
@@ -60,7 +61,9 @@ def assert_spellings_agree(case: Case):
     for spelling in SPELLINGS:
         x_, context_ = x.clone().requires_grad_(), context.clone().requires_grad_()
         y = spelling(layer, x_, context_)
-        torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10, msg=lambda m: f"{spelling.__name__}: {m}")
+        torch.testing.assert_close(
+            y, expected, rtol=1e-10, atol=1e-10, msg=functools.partial("{}: {}".format, spelling.__name__)
+        )
         inputs = [x_, context_, *layer.parameters()]
         gradients = torch.autograd.grad(y, inputs, cotangent, allow_unused=True)
         wanted = wanted or gradients

@@ -56,7 +56,9 @@ def test_mixtures_convert_exactly_by_the_cheapest_unfolding(m, n_i, n_j, base):
 def test_templates_of_low_rank_need_the_sum_of_their_ranks():
     torch.manual_seed(0)
     ranks = [1, 2, 1]
-    templates = torch.stack([torch.randn(6, r, dtype=torch.float64) @ torch.randn(r, 7, dtype=torch.float64) for r in ranks])
+    templates = torch.stack(
+        [torch.randn(6, r, dtype=torch.float64) @ torch.randn(r, 7, dtype=torch.float64) for r in ranks]
+    )
     assert convert.to_gated(Mixture(templates)).structure.code_features == sum(ranks)
 
 
@@ -74,7 +76,9 @@ def test_a_row_space_shared_by_all_templates_is_found():
     assert convert.to_gated(Mixture(columns @ core @ rows)).structure.code_features == 4
 
 
-@pytest.mark.parametrize(("features", "base", "gates"), [(64, True, 65), (9, True, 10), (16, False, 16), (300, True, 200)])
+@pytest.mark.parametrize(
+    ("features", "base", "gates"), [(64, True, 65), (9, True, 10), (16, False, 16), (300, True, 200)]
+)
 def test_one_output_needs_as_many_gates_as_features_and_base(features, base, gates):
     """Fact: min(taps, C + 1) for a 1 x 1 head from C features with bias."""
     torch.manual_seed(0)

@@ -27,7 +27,13 @@ KINDS = ["direct", "mixture", "mixture without base", "gated", "gated rows", "ga
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(i=small, j=small, k=st.integers(1, 40), lead=st.sampled_from([(), (1,), (3,), (2, 1), (2, 3), (1, 3, 1)]), rows=small)
+@given(
+    i=small,
+    j=small,
+    k=st.integers(1, 40),
+    lead=st.sampled_from([(), (1,), (3,), (2, 1), (2, 3), (1, 3, 1)]),
+    rows=small,
+)
 def test_product_is_the_dense_weight_times_x(kind, i, j, k, lead, rows):
     torch.manual_seed(i + 7 * j + 49 * k)
     structure = build(kind, i, j, k)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fastweights import zoo
+from fastweights import convert, zoo
 from fastweights.axes import Patches
 from fastweights.burst.statistics import BurstStatistics, burst_statistics
 from fastweights.burst.trunk import REACH, Head, UNet, ZeroSum, initialise
@@ -62,7 +63,7 @@ class ModelConfig:
             )
 
 
-def build(config: ModelConfig) -> nn.Module:
+def build(config: ModelConfig) -> Denoiser:
     """The network of a config, freshly initialised from torch's default generator.
 
     >>> model = build(ModelConfig())
@@ -72,7 +73,19 @@ def build(config: ModelConfig) -> nn.Module:
     return CameraDenoiser(config) if config.task == "camera" else PaperDenoiser(config)
 
 
-class PaperDenoiser(nn.Module):
+class Denoiser(nn.Module, abc.ABC):
+    """Abstract: a burst network. Its picture at a pixel depends on pixels at most `reach` away."""
+
+    config: ModelConfig
+    reach: int
+
+    def converted(self, inputs: tuple[Tensor, ...] = ()) -> tuple[Denoiser, convert.Report]:
+        """A copy with gates in place of its kernels, the same picture, and a report (see `convert.model`)."""
+        network, report = convert.model(self, inputs=inputs)
+        return cast(Denoiser, network), report
+
+
+class PaperDenoiser(Denoiser):
     """The denoiser of Mildenhall 2018 (kernels) or of Müller 2024 (gates) for grey bursts of known noise.
 
     `Y = W(NN(frames, noise)) frames`: one predicted weight on patches over the frames.
@@ -113,7 +126,7 @@ class PaperDenoiser(nn.Module):
         return y
 
 
-class CameraDenoiser(nn.Module):
+class CameraDenoiser(Denoiser):
     """A denoiser for colour bursts as a camera's files have them, blind to the camera: no noise level is given.
 
     The picture is the mean of the burst plus a predicted weight of zero sum applied to its frames, once for luma and
@@ -167,9 +180,7 @@ def predicted_weight(config: ModelConfig) -> PredictedWeight:
         return PredictedWeight(gated, axes, Head(last))
     if config.features is None:
         head = Head(last, ZeroSum(scale=KERNEL_SCALE)) if config.unit_sum else Head(last)
-        return zoo.KernelPrediction(
-            config.frames, config.kernel_size, predictor=head, padding_mode=axes.padding_mode
-        )
+        return zoo.KernelPrediction(config.frames, config.kernel_size, predictor=head, padding_mode=axes.padding_mode)
     templates = nn.Parameter(torch.randn(config.features, 1, taps) / config.features**0.5 / taps**0.5)
     mixture = Mixture(templates, nn.Parameter(torch.zeros(1, taps)))
     if config.unit_sum:
@@ -179,7 +190,7 @@ def predicted_weight(config: ModelConfig) -> PredictedWeight:
 
 
 def starting_filters(maps: int, frames: int, kernel_size: int) -> Float[Tensor, "m i"]:
-    """First filters worth blending: each frame alone, four blurs and eight directional blurs of the mean, small noise."""
+    """First filters worth blending: each frame, four blurs and eight directional blurs of the mean, small noise."""
     r = (kernel_size - 1) / 2
     grid = torch.arange(kernel_size) - r
     v, u = torch.meshgrid(grid, grid, indexing="xy")

@@ -93,7 +93,9 @@ if sys.platform != "win32":
 def _in_blocks(loop: Callable[..., None], rows: tuple[int, int, int], *arguments: object) -> None:
     """Calls loop(*arguments, start, stop) for blocks of rows, given as (images, rows of an image, rows of a block)."""
     images, height, step = rows
-    blocks = [(n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)]
+    blocks = [
+        (n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)
+    ]
     queue = iter(blocks)
 
     def work() -> None:

@@ -118,13 +118,14 @@ def local_conv(
 
 
 def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: str) -> None:
-    def shapes() -> str:
-        return f"frames {tuple(frames.shape)} and kernels {tuple(kernels.shape)}"
-
     if not (frames.is_floating_point() and kernels.is_floating_point()):
-        raise TypeError(f"local_conv: expected floating-point tensors, got {frames.dtype} frames and {kernels.dtype} kernels")
+        raise TypeError(
+            f"local_conv: expected floating-point tensors, got {frames.dtype} frames and {kernels.dtype} kernels"
+        )
     if frames.device != kernels.device:
-        raise ValueError(f"local_conv: frames are on {frames.device}, kernels on {kernels.device}; move one to the other")
+        raise ValueError(
+            f"local_conv: frames are on {frames.device}, kernels on {kernels.device}; move one to the other"
+        )
     if padding not in ("zeros", "replicate"):
         raise ValueError(f"local_conv: padding is {padding!r}, expected 'zeros' or 'replicate'")
     if rule not in ("half_pixel", "legacy"):
@@ -132,9 +133,13 @@ def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: s
     if not isinstance(upsample, int) or upsample < 1:
         raise ValueError(f"local_conv: upsample is {upsample!r}, expected a whole number from 1 on")
     if frames.ndim not in (4, 5) or kernels.ndim != 6:
-        raise ValueError(f"local_conv: got {shapes()}, expected (B, T, H, W) or (B, T, C, H, W), and (B, T, k, k, h, w)")
+        raise ValueError(
+            f"local_conv: got {_shapes(frames, kernels)}, expected (B, T, H, W) or (B, T, C, H, W), and (B, T, k, k, h, w)"
+        )
     if frames.shape[:2] != kernels.shape[:2]:
-        raise ValueError(f"local_conv: {shapes()} differ in their first two axes, images B and frames T")
+        raise ValueError(
+            f"local_conv: {_shapes(frames, kernels)} differ in their first two axes, images B and frames T"
+        )
     if kernels.shape[2] != kernels.shape[3] or kernels.shape[2] % 2 == 0:
         raise ValueError(f"local_conv: kernels {tuple(kernels.shape)} must be square and odd in axes 2 and 3")
     if 0 in frames.shape[1:]:
@@ -143,9 +148,13 @@ def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: s
     expected = (-(-height // upsample), -(-width // upsample))
     if kernels.shape[4] != expected[0] or kernels.shape[5] != expected[1]:
         raise ValueError(
-            f"local_conv: {shapes()} with upsample={upsample} need kernels of {expected[0]} x {expected[1]} pixels, "
+            f"local_conv: {_shapes(frames, kernels)} with upsample={upsample} need kernels of {expected[0]} x {expected[1]} pixels, "
             f"the size of the frames divided by upsample and rounded up"
         )
+
+
+def _shapes(frames: Tensor, kernels: Tensor) -> str:
+    return f"frames {tuple(frames.shape)} and kernels {tuple(kernels.shape)}"
 
 
 @functools.cache
@@ -186,7 +195,7 @@ def _to_kernels(
     return out
 
 
-def _new_kernels(frames: Tensor, size: int, dtype: torch.dtype, taps_last: bool, upsample: int) -> Tensor:
+def _new_kernels(frames: Tensor, size: Any, dtype: torch.dtype, taps_last: Any, upsample: int) -> Tensor:
     batch, count, _, height, width = frames.shape
     small = ((height + upsample - 1) // upsample, (width + upsample - 1) // upsample)
     if taps_last:
@@ -194,24 +203,23 @@ def _new_kernels(frames: Tensor, size: int, dtype: torch.dtype, taps_last: bool,
     return frames.new_empty((batch, count, size, size, *small), dtype=dtype)
 
 
+# shapes alone, for tracing; numbers may be symbols there
 @_product.register_fake
-def _(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, padding: str, rule: str) -> Tensor:
+def _(frames, kernels, upsample, per_frame, padding, rule):
     return frames.new_empty((frames.shape[0], frames.shape[1] if per_frame else 1, *frames.shape[2:]))
 
 
 @_to_frames.register_fake
-def _(grad: Tensor, kernels: Tensor, upsample: int, padding: str, rule: str) -> Tensor:
+def _(grad, kernels, upsample, padding, rule):
     return grad.new_empty((grad.shape[0], kernels.shape[1], *grad.shape[2:]))
 
 
 @_to_kernels.register_fake
-def _(
-    grad: Tensor, frames: Tensor, size: int, dtype: torch.dtype, taps_last: bool, upsample: int, padding: str, rule: str
-) -> Tensor:
+def _(grad, frames, size, dtype, taps_last, upsample, padding, rule):
     return _new_kernels(frames, size, dtype, taps_last, upsample)
 
 
-def _taps_last(kernels: Tensor) -> bool:
+def _taps_last(kernels: Tensor) -> Any:  # a bool, or its symbol while PyTorch traces
     return kernels.stride(3) < kernels.stride(5)
 
 
@@ -294,7 +302,9 @@ def _fold(x: Tensor, axis: int | None, size: int, into: int) -> Tensor:
     return moved.flatten(into, into + 1)
 
 
-def _vmap_linear(operator: Callable[..., Tensor], info: Any, axes: tuple, x: Tensor, kernels: Tensor, *options: Any) -> tuple:
+def _vmap_linear(
+    operator: Callable[..., Tensor], info: Any, axes: tuple, x: Tensor, kernels: Tensor, *options: Any
+) -> tuple:
     # images that meet the same kernels become channels: the kernels are read once for all of them
     into = 2 if axes[1] is None else 0
     kernels = kernels if axes[1] is None else _fold(kernels, axes[1], info.batch_size, 0)

@@ -76,13 +76,14 @@ def _is_local(structure: Structure, axes: Patches, code: Tensor | Upsampled, x: 
 def _local_product(structure: Direct, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
     """A kernel per pixel and output channel, through `local_conv`."""
     frames = x if x.ndim == 4 else x.transpose(1, 2)
-    small, factor, rule = (code.code, code.factor, code.rule) if isinstance(code, Upsampled) else (code, 1, "half_pixel")
+    small, factor, rule = (
+        (code.code, code.factor, code.rule) if isinstance(code, Upsampled) else (code, 1, "half_pixel")
+    )
     window = (x.shape[-3], axes.kernel_size, axes.kernel_size)
     outputs = []
     for kernels in small.unflatten(1, (structure.out_features, -1)).unbind(1):
         kernels = kernels.unflatten(1, window)
         padding: Any = axes.padding_mode
-        # (B, C, H, W) or (B, T, C, H, W)
         y = local_conv(frames, kernels, upsample=factor, per_frame=per_frame, padding=padding, rule=rule)
         if x.ndim == 4:
             y = y.squeeze(-3)

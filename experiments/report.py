@@ -1,0 +1,30 @@
+"""What every result file says besides its figures: command, commit, machine; written whole or not at all."""
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """A result file, under a temporary name first."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    head = {
+        "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
+        "commit": commit.stdout.strip(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(head | content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None else Path(sys.argv[0]).stem
