@@ -28,6 +28,8 @@ class TrainConfig:
         steps: number of steps in all.
         batch: bursts a step, over all processes.
         patch: pixels of a burst's side.
+        truth: "mean", what very many frames would show on average, or "clean", the picture without noise, which is
+            darker in the shadows since noisy pixels clip at black; camera task only.
         upscale: photo pixels per burst pixel, paper task only.
         lr: peak learning rate.
         schedule: "cosine" falls to 0 after a linear warm-up, "constant" stays.
@@ -53,6 +55,7 @@ class TrainConfig:
     steps: int = 10_000
     batch: int = 4
     patch: int = 128
+    truth: Literal["mean", "clean"] = "mean"
     upscale: int = 4
     lr: float = 6e-4
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -110,7 +113,11 @@ def check(config: TrainConfig, processes: int = 1) -> None:
     for name in ("ema", "warmup"):
         if not 0 <= getattr(config, name) < 1:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 0 and less than 1")
-    for name, allowed in (("schedule", ("cosine", "constant")), ("precision", ("float32", "bfloat16"))):
+    for name, allowed in (
+        ("schedule", ("cosine", "constant")),
+        ("precision", ("float32", "bfloat16")),
+        ("truth", ("mean", "clean")),
+    ):
         if getattr(config, name) not in allowed:
             raise BurstError(f"{name} is {getattr(config, name)!r}: give {allowed[0]!r} or {allowed[1]!r}")
     if config.batch % processes:

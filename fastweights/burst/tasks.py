@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -53,9 +53,10 @@ class CameraTask(Task):
 
     patch: int
     slots: int
+    truth: Literal["mean", "clean"]
 
     def bursts(self, photos: Sequence[np.ndarray], seed: int) -> CameraBursts:
-        return CameraBursts(photos, seed, patch=self.patch, slots=self.slots)
+        return CameraBursts(photos, seed, patch=self.patch, slots=self.slots, truth=self.truth)
 
     def loss(self, network: Network, batch: CameraBurst, step: int) -> Float[Tensor, ""]:
         return camera_loss(self.denoise(network, batch), batch.truth, batch.single_error)
