@@ -169,7 +169,7 @@ def predicted_weight(config: ModelConfig) -> PredictedWeight:
     initialise(last, "he" if config.unit_sum else "glorot")
     if config.unit_sum:
         with torch.no_grad():
-            last.weight.mul_(0.05)
+            last.weight.mul_(0.005)  # a start at the mean of the frames
     if config.kind == "gated" and not config.unit_sum:
         sizes = (config.frames, config.kernel_size, config.maps)
         return zoo.GatedKernelPrediction(*sizes, out_kernel_size=config.out_kernel_size, predictor=Head(last))
