@@ -12,13 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastweights.ops import _local_conv_planes as planes
+from fastweights.ops import _local_conv_planes, _local_conv_taps
 from fastweights.ops._local_conv_strips import accumulator, phases, unpad
-
-# rows handed out at once, and coarse columns worked on at once: kernels of strided columns have to stay in the cache
-_ROWS, _COLUMNS = 16, 2048
-_ROWS_STRIDED, _COLUMNS_STRIDED = 4, 64
-
 
 def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, padding: str, rule: str) -> Tensor:
     """(B, T, C, H, W) and (B, T, k, k, h, w) -> (B, 1 or T, C, H, W)."""
@@ -31,7 +26,8 @@ def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, pad
     weights = phases(upsample, rule).to(dtype).numpy()
     arrays = (_line(out), _line(frames, dtype), _span(kernels))
     options = (sizes, kernels.stride(), weights, padding == "replicate", columns)
-    _in_blocks(planes.product, (batch, height, rows), *arrays, *options)
+    loops = _local_conv_taps if _taps_side_by_side(kernels) else _local_conv_planes
+    _in_blocks(loops.product, (batch, height, rows), *arrays, *options)
     return out.to(frames.dtype)
 
 
@@ -47,7 +43,8 @@ def to_frames(grad: Tensor, kernels: Tensor, upsample: int, padding: str, rule: 
     rows, columns = _tile(kernels)
     weights = phases(upsample, rule).to(dtype).numpy()
     arrays = (_line(full), _line(grad, dtype), _span(kernels))
-    _in_blocks(planes.to_frames, (batch, height + size - 1, rows), *arrays, sizes, kernels.stride(), weights, columns)
+    options = (sizes, kernels.stride(), weights, columns)
+    _in_blocks(_local_conv_planes.to_frames, (batch, height + size - 1, rows), *arrays, *options)
     return unpad(full[..., : width + size - 1], size // 2, padding).to(grad.dtype)
 
 
@@ -60,13 +57,18 @@ def to_kernels(out: Tensor, grad: Tensor, frames: Tensor, upsample: int, padding
     weights = phases(upsample, rule).to(dtype).numpy()
     arrays = (_span(out), _line(grad, dtype), _line(frames, dtype))
     options = (sizes, out.stride(), weights, padding == "replicate", columns)
-    _in_blocks(planes.to_kernels, (batch, out.shape[-2], rows), *arrays, *options)
+    _in_blocks(_local_conv_planes.to_kernels, (batch, out.shape[-2], rows), *arrays, *options)
 
 
 def _tile(kernels: Tensor) -> tuple[int, int]:
-    if kernels.stride(-1) == 1:
-        return _ROWS, min(_COLUMNS, kernels.shape[-1])
-    return _ROWS_STRIDED, min(_COLUMNS_STRIDED, kernels.shape[-1])
+    """Rows handed out at once and coarse columns worked on at once: kernels of strided columns have to stay in the cache."""
+    width = kernels.shape[-1]
+    return (16, min(width, 2048)) if kernels.stride(-1) == 1 else (4, min(width, 64))
+
+
+def _taps_side_by_side(kernels: Tensor) -> bool:
+    size = kernels.shape[2]
+    return kernels.stride()[1:4] == (size * size, size, 1) and kernels.stride(5) != 1
 
 
 def _line(tensor: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
@@ -93,9 +95,7 @@ if sys.platform != "win32":
 def _in_blocks(loop: Callable[..., None], rows: tuple[int, int, int], *arguments: object) -> None:
     """Calls loop(*arguments, start, stop) for blocks of rows, given as (images, rows of an image, rows of a block)."""
     images, height, step = rows
-    blocks = [
-        (n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)
-    ]
+    blocks = [(n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)]
     queue = iter(blocks)
 
     def work() -> None:

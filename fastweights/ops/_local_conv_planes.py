@@ -120,7 +120,7 @@ def _load(coarse, flat, above, below, weight_above, weight_below, step, n):
 
 
 @compiled
-def _neighbours(y, s, h, phases):
+def neighbours(y, s, h, phases):
     """The two coarse rows that the fine row y lies between, and their weights."""
     m = y // s
     p = y - m * s
@@ -132,7 +132,7 @@ def _neighbours(y, s, h, phases):
 @compiled
 def _coarse_row(coarse, flat, plane, sy, sx, y, s, h, w, first, n, phases):
     """coarse[0 : n + 2] = columns first - 1 ... first + n of the kernel plane at the fine row y, ends repeated."""
-    a, b, weight_a, weight_b = _neighbours(y, s, h, phases)
+    a, b, weight_a, weight_b = neighbours(y, s, h, phases)
     a, b = plane + a * sy, plane + b * sy
     left, right = max(first - 1, 0), min(first + n, w - 1)
     _load(coarse, flat, a + left * sx, b + left * sx, weight_a, weight_b, sx, 1)
@@ -207,23 +207,13 @@ def product(out, frames, flat, sizes, strides, phases, replicate, tile, start, s
                                 for c in range(C):
                                     f = ((t * C + c) * (rows + 2 * r) + row + u) * s * columns
                                     f += (p + q) % s * columns + (p + q) // s
-                                    _add_between(
-                                        total, ((c * rows + row) * s + p) * n, coarse, before, wa, wb, pad, f, n
-                                    )
+                                    _add_between(total, ((c * rows + row) * s + p) * n, coarse, before, wa, wb, pad, f, n)
             if kept > 1 or t == T - 1:
                 for c in range(C):
                     for row in range(rows):
                         o = (((b * kept + (t if kept > 1 else 0)) * C + c) * H + top + row) * W + j * s
                         for p in range(s):
-                            _copy(
-                                out,
-                                o + p,
-                                s,
-                                total,
-                                ((c * rows + row) * s + p) * n,
-                                1,
-                                (min(W - j * s, n * s) - p + s - 1) // s,
-                            )
+                            _copy(out, o + p, s, total, ((c * rows + row) * s + p) * n, 1, (min(W - j * s, n * s) - p + s - 1) // s)
                 total[:] = 0
 
 
@@ -282,6 +272,16 @@ def _products(out, o, grad, g, frame, f, n):
     o, g, f = U(o), U(g), U(f)
     for x in range(U(n)):
         out[o + x] += grad[g + x] * frame[f + x]
+
+
+@compiled
+def _products4(out, o, grad, g, step, frame, f0, f1, f2, f3, n):
+    """Four rows of products at once: the sum is loaded and stored once for them."""
+    o, f0, f1, f2, f3 = U(o), U(f0), U(f1), U(f2), U(f3)
+    g0, g1, g2, g3 = U(g), U(g + step), U(g + 2 * step), U(g + 3 * step)
+    for x in range(U(n)):
+        left = grad[g0 + x] * frame[f0 + x] + grad[g1 + x] * frame[f1 + x]
+        out[o + x] += left + grad[g2 + x] * frame[f2 + x] + grad[g3 + x] * frame[f3 + x]
 
 
 @compiled
@@ -347,7 +347,7 @@ def to_kernels(flat, grad, frames, sizes, strides, phases, replicate, tile, star
         pad = window(frames, b * T * C, T * C, (H, W), top - r, rows, (j - margin) * s - r, columns, s, replicate)
         products = np.empty(s * room, frames.dtype)
         weighted = np.empty(3 * s * C * s * room, frames.dtype)
-        parts = np.empty(3 * s, np.int64)
+        starts = np.empty(3 * s * C, np.int64)
         for i in range(i0, i1):
             for t in range(T):
                 if t == 0 or kept > 1:
@@ -356,22 +356,27 @@ def to_kernels(flat, grad, frames, sizes, strides, phases, replicate, tile, star
                     for y in range(max(0, (i - margin) * s), min(H, (i + 1 + margin) * s)):
                         weight = _row_weight(i, y, s, h, phases)
                         if weight != 0:
-                            tile_row = window(grad, plane, C, (H, W), y, 1, (j - margin) * s, room, s, False)
-                            # a window of frames repeats its border, one of results ends there
-                            _scaled(weighted, m * C * s * room, tile_row, 0, weight, C * s * room)
-                            parts[m] = y - top
-                            m += 1
+                            part = window(grad, plane, C, (H, W), y, 1, (j - margin) * s, room, s, False)
+                            _scaled(weighted, m * s * room, part, 0, weight, C * s * room)
+                            for c in range(C):
+                                starts[m] = c * rows + y - top
+                                m += 1
                 for u in range(K):
                     for v in range(K):
                         products[:] = 0
-                        for part in range(m):
-                            for c in range(C):
-                                for p in range(s):
-                                    f = (((t * C + c) * rows + parts[part] + u) * s + (p + v) % s) * columns + (
-                                        p + v
-                                    ) // s
-                                    g = ((part * C + c) * s + p) * room
-                                    _products(products, p * room, weighted, g, pad, f, room)
+                        for p in range(s):
+                            f = ((t * C * rows + u) * s + (p + v) % s) * columns + (p + v) // s
+                            line = s * columns
+                            q = 0
+                            while q + 4 <= m:
+                                g = (q * s + p) * room
+                                f0, f1 = f + starts[q] * line, f + starts[q + 1] * line
+                                f2, f3 = f + starts[q + 2] * line, f + starts[q + 3] * line
+                                _products4(products, p * room, weighted, g, s * room, pad, f0, f1, f2, f3, room)
+                                q += 4
+                            while q < m:
+                                _products(products, p * room, weighted, (q * s + p) * room, pad, f + starts[q] * line, room)
+                                q += 1
                         at = b * sb + t * st + u * su + v * sv + i * sy + j * sx
                         if s == 1:
                             _put_row(flat, at, sx, products, n)
