@@ -14,6 +14,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastweights.codes import Code, Upsampled
+from fastweights.structures import Structure
+
 PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
 PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
 
@@ -28,6 +31,10 @@ class Axes(abc.ABC):
     @abc.abstractmethod
     def code_axis(self, code: Tensor) -> int:
         """The axis of a code that holds its k numbers."""
+
+    def check(self, structure: Structure, code: Code, x: Tensor) -> None:
+        """Raise ValueError, naming both shapes, if a code and x cannot belong together; here nothing is known."""
+        return
 
     def code_last(self, code: Tensor) -> Tensor:
         """code as (*b, k)."""
@@ -46,7 +53,8 @@ class Axes(abc.ABC):
 class Channels(Axes):
     """One axis of features. x (..., i), code (*b, k); with dim = -3, x (B, i, H, W) and pixel codes (B, k, H, W).
 
-    A code with fewer axes than x is shared over the axes of x that it lacks: (B, k) for x (B, N, i).
+    A code (*b, k) with fewer axes than x is shared over the axes of x that it lacks: (B, k) for x (B, N, i) or, with
+    dim = -3, for x (B, i, H, W).
     """
 
     dim: int = -1
@@ -59,11 +67,11 @@ class Channels(Axes):
         return x.movedim(self.dim, -1)
 
     def code_axis(self, code: Tensor) -> int:
-        # (B, k) has no pixel axes to move past.
-        return self.dim if code.ndim >= -self.dim else -1
+        # A pixel code has a batch axis before its k numbers; (B, k) is shared by all positions.
+        return self.dim if code.ndim > -self.dim else -1
 
     def align(self, code: Tensor, x: Tensor) -> Tensor:
-        return _insert_shared(self.code_last(code), x.ndim - 1)
+        return _insert_shared(self.code_last(code), self.split(x))
 
     def merge(self, y: Tensor, x: Tensor) -> Tensor:
         return y.movedim(-1, self.dim)
@@ -80,7 +88,7 @@ class Sequence(Axes):
         return -1
 
     def align(self, code: Tensor, x: Tensor) -> Tensor:
-        return _insert_shared(code, x.ndim - 1)
+        return _insert_shared(code, self.split(x))
 
     def merge(self, y: Tensor, x: Tensor) -> Tensor:
         return y.mT
@@ -97,7 +105,8 @@ class Patches(Axes):
     result is (B, *e, J, h out_stride, w out_stride). Only out_stride = stride restores the input's resolution.
 
     Args:
-        padding: pixels added at each border; None is (kernel_size - 1) // 2, which keeps the size at stride 1.
+        padding: pixels added at each border; None is (kernel_size - 1) // 2, which keeps the size at stride 1 when
+            kernel_size is odd.
         padding_mode: "zeros", "replicate", "reflect" or "circular".
     """
 
@@ -109,6 +118,8 @@ class Patches(Axes):
     out_stride: int = 1
 
     def __post_init__(self):
+        if min(self.kernel_size, self.stride, self.out_kernel_size, self.out_stride) < 1:
+            raise ValueError(f"{self}: sizes and strides must be at least 1")
         if self.padding_mode not in PADDING_MODES:
             raise ValueError(f"Patches: padding_mode is {self.padding_mode!r}, expected one of {sorted(PADDING_MODES)}")
         if self.out_kernel_size < self.out_stride or (self.out_kernel_size - self.out_stride) % 2:
@@ -134,6 +145,32 @@ class Patches(Axes):
             raise ValueError(f"{self}: an image of {height} x {width} pixels is smaller than one patch")
         return h, w
 
+    def check(self, structure: Structure, code: Code, x: Tensor) -> None:
+        """The sizes of everything, before any operation sees them: a first mistake gets one sentence."""
+        taps = self.kernel_size**2
+        if x.ndim < 4 or (structure.in_features is not None and x.shape[-3] * taps != structure.in_features):
+            count = "C" if structure.in_features is None else structure.in_features // taps
+            raise ValueError(
+                f"{self}: x has shape {tuple(x.shape)}, expected (B, {count}, H, W) or (B, *e, {count}, H, W)"
+            )
+        h, w = self.positions(*x.shape[-2:])
+        for part in code if isinstance(code, tuple) else (code,):
+            if isinstance(part, Upsampled):
+                numbers, size = tuple(part.code.shape), tuple(part.size)
+            else:
+                numbers = tuple(part.shape if isinstance(part, Tensor) else part.vertical.shape)
+                size = numbers[-2:]
+            if len(numbers) != 4 or numbers[0] != x.shape[0] or size not in ((h, w), (1, 1)):
+                raise ValueError(
+                    f"{self}: the code has shape {numbers} for x {tuple(x.shape)}, expected ({x.shape[0]}, k, {h}, {w}), "
+                    f"the same by `Upsampled`, or ({x.shape[0]}, k, 1, 1) for one weight shared by all positions"
+                )
+            expected = structure.code_features
+            if isinstance(part, Tensor | Upsampled) and expected is not None and numbers[1] != expected:
+                raise ValueError(
+                    f"{self}: the code has shape {numbers}, expected {expected} numbers on axis 1 for {structure}"
+                )
+
     def pad(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) with its borders."""
         return x if self.border == 0 else F.pad(x, (self.border,) * 4, mode=PADDING_MODES[self.padding_mode])
@@ -147,12 +184,6 @@ class Patches(Axes):
         return -3
 
     def align(self, code: Tensor, x: Tensor) -> Tensor:
-        h, w = self.positions(*x.shape[-2:])
-        if code.ndim != 4 or tuple(code.shape[-2:]) not in ((h, w), (1, 1)):
-            raise ValueError(
-                f"{self}: the code has shape {tuple(code.shape)} for x {tuple(x.shape)}, expected (B, k, {h}, {w}), or "
-                "(B, k, 1, 1) for one weight shared by all positions"
-            )
         code = code.flatten(-2).mT
         return code.reshape(code.shape[0], *(1,) * (x.ndim - 4), *code.shape[1:])
 
@@ -167,10 +198,11 @@ class Patches(Axes):
         return images.reshape(*y.shape[:-2], -1, *size)
 
 
-def _insert_shared(code: Tensor, lead: int) -> Tensor:
-    missing = lead - (code.ndim - 1)
-    if missing < 0:
+def _insert_shared(code: Tensor, x: Tensor) -> Tensor:
+    lead, own = x.shape[:-1], code.shape[:-1]
+    if len(own) > len(lead) or any(c not in (1, n) for c, n in zip(own, lead, strict=False)):
         raise ValueError(
-            f"the code has shape {tuple(code.shape)}: more axes than x, which has {lead} besides the mixed"
+            f"the code (*b, k) has shape {tuple(code.shape)}: its axes b must be the first axes of x, which are "
+            f"{tuple(lead)} besides the mixed one"
         )
-    return code.reshape(*code.shape[:-1], *(1,) * missing, code.shape[-1])
+    return code.reshape(*own, *(1,) * (len(lead) - len(own)), code.shape[-1])

@@ -1,8 +1,8 @@
 """Codes that are kept small: a code is a tensor, or one of these lazy codes with `.dense()`.
 
-An operation that understands a lazy code never expands it; every other one calls `dense(code)`. All three
-are linear in their numbers, so a pointwise affine map (a 1 x 1 head, a converted gate head) may be applied before or
-after the expansion.
+An operation that understands a lazy code never expands it; every other one calls `dense(code)`. `Upsampled` is linear
+in its numbers, so a pointwise affine map (a 1 x 1 head, a converted gate head) may be applied before or after the
+expansion. `Separable` is not, and no operation understands it yet: it is expanded.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Upsampled:
     rule: Rule = "half_pixel"
 
     def __post_init__(self):
+        if self.factor < 1:
+            raise ValueError(f"Upsampled: factor is {self.factor}, expected at least 1")
         expected = tuple(-(-n // self.factor) for n in self.size)
         if self.rule not in ("half_pixel", "legacy"):
             raise ValueError(f"Upsampled: rule is {self.rule!r}, expected 'half_pixel' or 'legacy'")

@@ -20,12 +20,15 @@ from fastweights.axes import Axes
 from fastweights.codes import Code, pointwise
 from fastweights.cost import Cost, measure
 from fastweights.layer import PredictedWeight
-from fastweights.structures import Direct, Gated, Mixture, Structure
+from fastweights.structures import Direct, Gated, Mixture, Structure, register
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Largest Frobenius error of the converted weight: `|W - W'| <= constant + slope |code|`, for every code."""
+    """Largest Frobenius error of the converted weight, but for the rounding of the products that use it.
+
+    `|W - W'| <= constant + slope |code|`, for every code.
+    """
 
     constant: float
     slope: float
@@ -48,14 +51,17 @@ class CodeMap(nn.Module):
 
     def __init__(self, weight: Tensor | None = None, bias: Tensor | None = None, extra: int = 0):
         super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
+        register(self, "weight", weight)
+        register(self, "bias", bias)
         self.extra = extra
 
     def forward(self, code: Tensor, axis: int = -1) -> Tensor:
         if self.weight is None or self.bias is None:
             return F.pad(code, (0, 0) * (-axis - 1) + (0, self.extra)) if self.extra else code
-        last = F.linear(code.movedim(axis, -1), self.weight.to(code.dtype), self.bias.to(code.dtype))
+        # A low-precision code does not round the map.
+        dtype = torch.promote_types(code.dtype, self.weight.dtype)
+        with torch.autocast(code.device.type, enabled=False):
+            last = F.linear(code.movedim(axis, -1).to(dtype), self.weight.to(dtype), self.bias.to(dtype))
         return last.movedim(-1, axis)
 
 
@@ -104,11 +110,11 @@ def to_gated(structure: Structure, *, gates: int | None = None, rank: int | None
 @to_gated.register
 def _(structure: Direct, *, gates: int | None = None, rank: int | None = None) -> Conversion:
     i, j = structure.in_features, structure.out_features
-    gates = i * j if gates is None else gates
-    if rank is not None or gates < i * j:
+    gates = (i * j if rank is None else rank) if gates is None else gates
+    if gates < i * j:
         raise ValueError(
-            f"to_gated: {gates if rank is None else rank} gates cannot hold every weight of {j} x {i} numbers and "
-            f"no bound holds for all codes; give gates >= {i * j} (Theorem 3.1)"
+            f"to_gated: {gates} gates cannot hold every weight of {j} x {i} numbers and no bound holds for all codes; "
+            f"give gates >= {i * j} (Theorem 3.1)"
         )
     k = torch.arange(gates)
     held = k < i * j
@@ -122,6 +128,8 @@ def _(structure: Direct, *, gates: int | None = None, rank: int | None = None) -
 
 @to_gated.register
 def _(structure: Gated, *, gates: int | None = None, rank: int | None = None) -> Conversion:
+    if (gates or rank or structure.code_features) < structure.code_features:
+        raise ValueError(f"to_gated: the structure has {structure.code_features} gates already and is not truncated")
     return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
 
 
@@ -142,8 +150,10 @@ def _(structure: Mixture, *, gates: int | None = None, rank: int | None = None) 
     terms = terms.to(structure.templates.dtype)
     residual = terms.to(tensor.dtype).residual(tensor)
     slope = torch.linalg.matrix_norm(residual[:-1].flatten(1), ord=2).item()
-    code_map = CodeMap(terms.coefficients[:, :-1], terms.coefficients[:, -1])
-    target = Gated(terms.u.T.contiguous(), terms.v)
+    # What was trained stays trainable.
+    keep = nn.Parameter if next(structure.parameters(), None) is not None else torch.Tensor.contiguous
+    code_map = CodeMap(keep(terms.coefficients[:, :-1]), keep(terms.coefficients[:, -1]))
+    target = Gated(keep(terms.u.T.contiguous()), keep(terms.v))
     return Conversion(target, code_map, Bound(residual[-1].norm().item(), slope), terms.method)
 
 
@@ -170,15 +180,19 @@ def _separate_templates(tensor: Float[Tensor, "m j i"]) -> _Terms:
     """Singular vectors of each template: sum of the ranks of the templates."""
     m, j, i = tensor.shape
     u, s, vh = torch.linalg.svd(tensor, full_matrices=False)
-    which = torch.eye(m, dtype=tensor.dtype).repeat_interleave(s.shape[1], 0) * s.flatten()[:, None]
+    which = (
+        torch.eye(m, dtype=tensor.dtype, device=tensor.device).repeat_interleave(s.shape[1], 0) * s.flatten()[:, None]
+    )
     terms = _Terms(which, u.mT.reshape(-1, j), vh.reshape(-1, i), "singular vectors of each template")
-    return terms.keep((s > _floor(s, tensor)).flatten())
+    kept = (s > _floor(s, tensor)).flatten()
+    kept[:1] |= ~kept.any()  # templates of zeros keep one gate
+    return terms.keep(kept)
 
 
 def _mixed_templates(tensor: Float[Tensor, "m j i"]) -> _Terms:
     """The same after an orthogonal change of templates, which drops dependent ones (one output: Eckart-Young)."""
     left, s, right = torch.linalg.svd(tensor.flatten(1), full_matrices=False)
-    count = int((s > _floor(s, tensor)).sum())
+    count = max(1, int((s > _floor(s, tensor)).sum()))
     inner = _separate_templates(right[:count].unflatten(1, tensor.shape[1:]))
     mix = inner.coefficients @ (s[:count, None] * left[:, :count].T)
     return _Terms(mix, inner.u, inner.v, "singular vectors of orthogonal templates")
@@ -189,7 +203,7 @@ def _compressed_index(tensor: Float[Tensor, "m j i"], rank: int | None) -> _Term
     m, j, i = tensor.shape
     columns, s_j, _ = torch.linalg.svd(tensor.movedim(1, 0).flatten(1), full_matrices=False)
     rows, s_i, _ = torch.linalg.svd(tensor.movedim(2, 0).flatten(1), full_matrices=False)
-    p, q = int((s_j > _floor(s_j, tensor)).sum()), int((s_i > _floor(s_i, tensor)).sum())
+    p, q = (max(1, int((s > _floor(s, tensor)).sum())) for s in (s_j, s_i))
     if rank is not None and p * q > rank:
         energy = torch.einsum("mji,ja,ib->mab", tensor, columns, rows).square().sum(0).cumsum(0).cumsum(1)
         sizes = [(a, min(q, rank // a)) for a in range(1, min(p, rank) + 1)]
@@ -229,6 +243,9 @@ class MappedPredictor(nn.Module):
 def layer(source: PredictedWeight, *, rank: int | None = None) -> PredictedWeight:
     """A `PredictedWeight` with gates in place of its weight; same call, same output up to the conversion's bound.
 
+    The predictor is the source's own, not a copy; what was trained stays trainable, without parametrisations such as a
+    projection on zero sums, which fine-tuning may then leave.
+
     Raises TypeError where no conversion is known, ValueError for a rank that no bound covers (see `to_gated`).
 
     >>> from fastweights import zoo
@@ -241,7 +258,6 @@ def layer(source: PredictedWeight, *, rank: int | None = None) -> PredictedWeigh
 
 
 def _convert_layer(source: PredictedWeight, rank: int | None) -> tuple[PredictedWeight, Conversion]:
-    # A rank bounds mixtures; a Direct weight has none to truncate.
     conversion = to_gated(source.structure, rank=rank)
     predictor = MappedPredictor(source.predictor, conversion.code_map, source.axes, source.bias_features)
     target = PredictedWeight(conversion.structure, source.axes, predictor, affine=source.bias_features > 0)
@@ -285,10 +301,12 @@ class Report:
 def model(module: nn.Module, *, rank: int | None = None, inputs: tuple[Tensor, ...] = ()) -> tuple[nn.Module, Report]:
     """A copy of a network with gates in place of every predicted weight, and a report; fine-tuning is plain training.
 
+    Layers that no theorem covers (softmax attention) are left as they are.
+
     Args:
         module: any network with `PredictedWeight` layers inside; it is left as it is.
         rank: truncate mixtures to this many gates.
-        inputs: example inputs; with them the report measures cost and difference.
+        inputs: example inputs; with them the report measures cost and difference, in eval mode, for one output tensor.
 
     >>> from fastweights import zoo
     >>> _, report = model(nn.Sequential(zoo.HyperLinear(5, 3), nn.ReLU()))
@@ -296,20 +314,29 @@ def model(module: nn.Module, *, rank: int | None = None, inputs: tuple[Tensor, .
     0: 15 predicted weights -> 15 gates, saves nothing (Theorem 3.1: one gate a weight; exact)
     """
     converted = copy.deepcopy(module)
-    lines = []
-    for name, source in [(n, m) for n, m in converted.named_modules() if isinstance(m, PredictedWeight)]:
-        if isinstance(source.structure, Gated):
+    lines: list[ConvertedLayer] = []
+    done: dict[int, PredictedWeight] = {}
+    # Inner layers first, so that a layer inside another's predictor is found where its name says.
+    for name, source in reversed(list(converted.named_modules(remove_duplicate=False))):
+        if not isinstance(source, PredictedWeight) or not isinstance(source.structure, Direct | Mixture):
             continue
-        target, conversion = _convert_layer(source, rank)
+        if id(source) in done:  # used twice
+            converted.set_submodule(name, done[id(source)])
+            continue
+        target, conversion = _convert_layer(source, rank if isinstance(source.structure, Mixture) else None)
+        done[id(source)] = target
         gated = conversion.structure
-        before, after = gated.in_features * gated.out_features, gated.code_features
-        lines.append(ConvertedLayer(name or type(source).__name__, before, after, conversion.method, conversion.bound))
+        numbers = gated.in_features * gated.out_features
+        name_shown = name or type(source).__name__
+        lines.append(ConvertedLayer(name_shown, numbers, gated.code_features, conversion.method, conversion.bound))
         if name:
             converted.set_submodule(name, target)
         else:
             converted = target
+    lines.reverse()
     if not inputs:
         return converted, Report(tuple(lines))
+    before, after = (copy.deepcopy(network).eval() for network in (module, converted))
     with torch.no_grad():
-        difference = (converted(*inputs) - module(*inputs)).abs().max().item()
-    return converted, Report(tuple(lines), measure(module, *inputs), measure(converted, *inputs), difference)
+        difference = (after(*inputs) - before(*inputs)).abs().max().item()
+    return converted, Report(tuple(lines), measure(before, *inputs), measure(after, *inputs), difference)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from fastweights.axes import Axes
+from fastweights.axes import Axes, Patches
 from fastweights.codes import Code, dense, pointwise
 from fastweights.ops import table
 from fastweights.structures import Structure
@@ -43,6 +44,10 @@ class PredictedWeight(nn.Module):
     def __init__(self, structure: Structure, axes: Axes, predictor: nn.Module, *, affine: bool = False):
         super().__init__()
         outputs = structure.out_features
+        if affine and isinstance(axes, Patches) and axes.out_kernel_size > 1:
+            raise ValueError(
+                f"PredictedWeight: {axes} adds up overlapping patches; affine=True needs out_kernel_size=1"
+            )
         if affine and outputs is None:
             raise ValueError(f"PredictedWeight: affine=True needs a structure of fixed output size, got {structure}")
         self.structure, self.axes, self.predictor = structure, axes, predictor
@@ -58,12 +63,15 @@ class PredictedWeight(nn.Module):
         With per_frame=True (Patches axes only) the contributions of the single frames of x's axis -3, stacked on a
         new axis before the output's; their sum is the product.
         """
+        if not x.is_floating_point():
+            raise TypeError(f"PredictedWeight: x is {x.dtype}, expected a floating-point type")
         code, bias = self._split_bias(code)
+        self.axes.check(self.structure, code, x)
         if bias is not None and per_frame:
             raise ValueError("PredictedWeight: a predicted bias belongs to no frame; per_frame=True needs affine=False")
         row = table.find(self.structure, self.axes, code, x)
         product = table.plain if row is None else row.product
-        with torch.autocast(x.device.type, enabled=False):  # a low-precision code, not a low-precision picture
+        with _full_precision(x):
             y = product(self.structure, self.axes, code, x, per_frame)
         return y if bias is None else y + self.axes.merge(self.axes.align(cast(Tensor, dense(bias)), x), x).to(y.dtype)
 
@@ -101,3 +109,9 @@ class PredictedWeight(nn.Module):
             return numbers.narrow(axis, numbers.shape[axis] - j, j)
 
         return pointwise(weight_part, code), pointwise(bias_part, code)
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager:
+    """Autocast off: it asks for low-precision predictors, not for a low-precision picture."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -103,8 +103,8 @@ class Mixture(Structure):
                 "templates have"
             )
         self.code_features, self.out_features, self.in_features = templates.shape
-        _register(self, "templates", templates)
-        _register(self, "base", base)
+        register(self, "templates", templates)
+        register(self, "base", base)
 
     def materialize(self, code: Float[Tensor, "*b k"]) -> Float[Tensor, "*b j i"]:
         _check_code(self, code)
@@ -151,6 +151,8 @@ class Gated(Structure):
 
     def __init__(self, u: Tensor | None, v: Tensor | None, gates: int | None = None):
         super().__init__()
+        if any(side is not None and side.ndim != 2 for side in (u, v)):
+            raise ValueError(f"Gated: u {_shape(u)}, v {_shape(v)}: expected matrices, u (j, k) and v (k, i)")
         found = (None if u is None else u.shape[1], None if v is None else v.shape[0], gates)
         sizes = {size for size in found if size is not None}
         if len(sizes) != 1:
@@ -159,8 +161,8 @@ class Gated(Structure):
         (self.code_features,) = sizes
         self.out_features = self.code_features if u is None else u.shape[0]
         self.in_features = self.code_features if v is None else v.shape[1]
-        _register(self, "u", u)
-        _register(self, "v", v)
+        register(self, "u", u)
+        register(self, "v", v)
 
     def materialize(self, code: Float[Tensor, "*b k"]) -> Float[Tensor, "*b j i"]:
         _check_code(self, code)
@@ -208,7 +210,7 @@ class Outer(Structure):
         return weight if self.f is None else self.f(weight)
 
     def forward(self, code: PairCode, x: Float[Tensor, "*p i"]) -> Float[Tensor, "*q j"]:
-        p, q = self._factors(code)
+        p, q = (_promote(factor, x)[0] for factor in self._factors(code))
         if self.f is None:
             return weight_times_x(p, weight_times_x(q.mT, x))
         return weight_times_x(self.f(p @ q.mT), x)
@@ -217,6 +219,8 @@ class Outer(Structure):
         return f"rank={self.rank}, f={'identity' if self.f is None else getattr(self.f, '__name__', self.f)}"
 
     def _factors(self, code: PairCode) -> PairCode:
+        if not isinstance(code, tuple) or len(code) != 2:
+            raise TypeError(f"Outer takes a pair of codes (P, Q), got {type(code).__name__}")
         for name, factor in zip("PQ", code, strict=True):
             if factor.shape[-1] % self.rank:
                 raise ValueError(
@@ -241,7 +245,7 @@ def weight_times_x(weight: Float[Tensor, "*b j i"], x: Float[Tensor, "*p i"]) ->
     if shared == 0:
         return torch.einsum("...ji,...i->...j", weight, wide).to(x.dtype)
     keep = lead - shared
-    rows = wide.reshape(*wide.shape[:keep], -1, wide.shape[-1])
+    rows = wide.reshape(*wide.shape[:keep], math.prod(wide.shape[keep:-1]), wide.shape[-1])
     y = rows @ weight.reshape(*weight.shape[:keep], *weight.shape[-2:]).mT
     return y.reshape(*y.shape[:keep], *wide.shape[keep:-1], y.shape[-1]).to(x.dtype)
 
@@ -251,7 +255,8 @@ def _promote(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a.to(dtype), b.to(dtype)
 
 
-def _register(module: nn.Module, name: str, value: Tensor | None) -> None:
+def register(module: nn.Module, name: str, value: Tensor | None) -> None:
+    """A parameter stays one, a plain tensor becomes a buffer."""
     if isinstance(value, nn.Parameter) or value is None:
         module.register_parameter(name, value)
     else:
@@ -271,6 +276,8 @@ def _positions(code: Tensor, x: Tensor) -> int:
 
 
 def _check_code(structure: Structure, code: Tensor) -> None:
+    if not isinstance(code, Tensor):
+        raise TypeError(f"{type(structure).__name__} takes a code of one tensor, got {type(code).__name__}")
     if code.shape[-1] != structure.code_features:
         raise ValueError(
             f"{type(structure).__name__}({structure.extra_repr()}): the code has shape {tuple(code.shape)}, expected "

@@ -108,6 +108,14 @@ def per_pixel_channels(layer, x, context):
     return torch.stack([oracles.kernel_prediction(k, image) for k, image in zip(kernels, x, strict=True)])
 
 
+def shared_channels(layer, x, context):
+    n_j, n_i = layer.structure.out_features, layer.structure.in_features
+    kernels = (
+        layer.code(context).unflatten(1, (n_j, n_i, 1, 1))[..., None, None].expand(-1, -1, -1, 1, 1, *x.shape[-2:])
+    )
+    return torch.stack([oracles.kernel_prediction(k, image) for k, image in zip(kernels, x, strict=True)])
+
+
 def kernel_prediction(layer, x, context):
     f, mode = layer.axes.kernel_size, layer.axes.padding_mode
     numbers = _dense(layer.code(context))
@@ -195,6 +203,14 @@ CASES = [
         (2, 3, 5, 4),
         (2, 4, 5, 4),
         per_pixel_channels,
+    ),
+    # A code (B, k) with B = k = j = i on pixels: its numbers must not be taken for pixels or samples.
+    Case(
+        "Direct shared by pixels",
+        lambda: PredictedWeight(Direct(2, 2), Channels(dim=-3), nn.Linear(3, 4)),
+        (4, 2, 3, 5),
+        (4, 3),
+        shared_channels,
     ),
     Case("KernelPrediction", lambda: zoo.KernelPrediction(2, 3), (2, 2, 5, 7), None, kernel_prediction),
     Case("KernelPrediction two outputs", lambda: zoo.KernelPrediction(2, 3, 2), (1, 2, 4, 5), None, kernel_prediction),

@@ -17,6 +17,7 @@ def by_dense_weight(layer, x, context):
         return torch.einsum("...ts,...sc->...tc", weight, x)
     if isinstance(layer.axes, Channels):
         if layer.axes.dim == -3:
+            weight = weight if weight.ndim == 5 else weight[:, None, None].expand(-1, *x.shape[-2:], -1, -1)
             return torch.einsum("bhwji,bihw->bjhw", weight, x)
         bias = 0 if not layer.bias_features else layer.code(context)[:, None, -layer.structure.out_features :]
         return torch.einsum("bji,bni->bnj", weight, x) + bias

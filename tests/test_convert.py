@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fastweights import PredictedWeight, convert, zoo
-from fastweights.axes import Channels, Patches
+from fastweights.axes import Channels, Patches, Sequence
 from fastweights.structures import Direct, Gated, Mixture, Outer
 
 small = st.integers(1, 5)
@@ -148,6 +148,63 @@ def test_a_converted_network_trains():
     assert all(p.grad is not None for p in converted.parameters())
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_predicted_bias_passes_through_a_conversion(affine):
+    torch.manual_seed(0)
+    structure = Mixture(torch.randn(5, 2, 3), torch.randn(2, 3))
+    layer = PredictedWeight(structure, Channels(), nn.Linear(4, 5 + 2 * affine), affine=affine).double()
+    x, context = torch.randn(6, 7, 3, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    torch.testing.assert_close(convert.layer(layer)(x, context), layer(x, context))
+
+
+def test_what_was_trained_stays_trainable():
+    torch.manual_seed(0)
+    source = PredictedWeight(Mixture(nn.Parameter(torch.randn(4, 3, 5))), Channels(), nn.Linear(5, 4))
+    converted, _ = convert.model(source)
+    converted(torch.randn(2, 5)).square().sum().backward()
+    trained = {name for name, p in converted.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert {"structure.u", "structure.v", "predictor.code_map.weight"} <= trained
+    fixed, _ = convert.model(PredictedWeight(Mixture(torch.randn(4, 3, 5)), Channels(), nn.Linear(5, 4)))
+    assert {name for name, _ in fixed.named_parameters()} == {"predictor.predictor.weight", "predictor.predictor.bias"}
+
+
+def test_layers_inside_predictors_and_layers_used_twice():
+    torch.manual_seed(0)
+    inner = zoo.HyperLinear(4, 15)
+    outer = zoo.HyperLinear(5, 3, predictor=nn.Sequential(inner, nn.Tanh()))
+    twice = zoo.HyperLinear(3, 3)
+    network = nn.Sequential(outer, twice, nn.ReLU(), twice)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = network
+
+        def forward(self, x, context):
+            return self.layers[3](self.layers[2](self.layers[1](self.layers[0](x, context))))
+
+    source = Net()
+    converted, report = convert.model(source)
+    x, context = torch.randn(6, 5), torch.randn(6, 4)
+    torch.testing.assert_close(converted(x, context), source(x, context))
+    structures = [m.structure for m in converted.modules() if isinstance(m, PredictedWeight)]
+    assert [type(s) for s in structures] == [Gated] * 3
+    assert converted.layers[1] is converted.layers[3]
+    assert len(report.layers) == 3
+
+
+def test_a_network_with_a_layer_no_theorem_covers_keeps_it():
+    network = nn.ModuleList([PredictedWeight(Outer(2), Sequence(), nn.Identity()), zoo.HyperLinear(3, 2)])
+    converted, report = convert.model(network, rank=3)
+    assert isinstance(converted[0].structure, Outer)
+    assert [line.name for line in report.layers] == ["1"]
+
+
+def test_templates_of_zeros_convert():
+    conversion = convert.to_gated(Mixture(torch.zeros(3, 2, 4)))
+    assert conversion.structure.materialize(conversion.code_map(torch.randn(5, 3))).abs().max() == 0
+
+
 def test_refusals_say_why():
     with pytest.raises(ValueError, match=r"5 gates cannot hold every weight of 2 x 3 numbers.*gates >= 6"):
         convert.to_gated(Direct(3, 2), gates=5)
@@ -157,6 +214,8 @@ def test_refusals_say_why():
         convert.to_gated(Outer(2))
     with pytest.raises(ValueError, match="expected at least 1"):
         convert.to_gated(Mixture(torch.zeros(1, 1, 2)), rank=0)
+    with pytest.raises(ValueError, match="9 gates already"):
+        convert.to_gated(Gated(torch.zeros(2, 9), None), rank=3)
     with pytest.raises(ValueError, match="rank= to truncate"):
         convert.to_gated(Mixture(torch.zeros(1, 1, 2)), gates=3)
 

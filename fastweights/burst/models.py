@@ -54,6 +54,20 @@ class ModelConfig:
     def __post_init__(self):
         if self.task not in ("paper", "camera") or self.kind not in ("kpn", "gated"):
             raise ValueError(f"ModelConfig: no model of task {self.task!r} and kind {self.kind!r}")
+        for name in ("frames", "kernel_size", "width", "post", "maps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ModelConfig: {name} is {getattr(self, name)}, expected at least 1")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"ModelConfig: kernel_size is {self.kernel_size}, expected an odd number")
+        if self.rule not in ("half_pixel", "legacy"):
+            raise ValueError(f"ModelConfig: rule is {self.rule!r}, expected 'half_pixel' or 'legacy'")
+        if self.features is not None and (self.kind == "gated" or self.features < 1):
+            raise ValueError(
+                f"ModelConfig: features is {self.features} with kind {self.kind!r}; a bottleneck of at least 1 feature "
+                "is for kind='kpn'"
+            )
+        if self.task == "camera" and self.frames < 2:
+            raise ValueError(f"ModelConfig: frames is {self.frames}, a camera network needs at least 2 slots")
         if self.task == "camera" and not self.unit_sum:
             raise ValueError("ModelConfig: a camera model needs unit_sum=True, or brightness would drift")
         if self.unit_sum and self.kind == "gated" and self.out_kernel_size != 1:
@@ -65,6 +79,8 @@ class ModelConfig:
 
 def build(config: ModelConfig) -> Denoiser:
     """The network of a config, freshly initialised from torch's default generator.
+
+    Networks with unit_sum hold torch parametrisations, which pickle refuses: keep them by their state_dict.
 
     >>> model = build(ModelConfig())
     >>> sum(p.numel() for p in model.parameters())
@@ -115,6 +131,12 @@ class PaperDenoiser(Denoiser):
 
     def code(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Code:
         """Kernels or gates of the burst at half resolution."""
+        b, h, w = frames.shape[0], *frames.shape[-2:]
+        if frames.shape != (b, self.config.frames, h, w) or noise.shape != (b, 1, h, w):
+            raise ValueError(
+                f"PaperDenoiser: frames are {tuple(frames.shape)} and noise {tuple(noise.shape)}, expected "
+                f"(B, {self.config.frames}, H, W) and (B, 1, H, W)"
+            )
         return self.weight.code(self.trunk(torch.cat([frames, noise], dim=1)))
 
     def product(self, code: Code, frames: Float[Tensor, "b t h w"], per_frame: bool = False) -> Tensor:
@@ -149,6 +171,12 @@ class CameraDenoiser(Denoiser):
             frames: linear light, aligned to frame 0; slots of the burst, see `fastweights.burst.slots`.
             counts: number of real frames averaged in each slot, 0 for an empty one; at least two slots are not empty.
         """
+        t = self.config.frames
+        if frames.ndim != 5 or frames.shape[1:3] != (t, 3) or counts.shape != (frames.shape[0], t):
+            raise ValueError(
+                f"CameraDenoiser: frames are {tuple(frames.shape)} and counts {tuple(counts.shape)}, expected "
+                f"(B, {t}, 3, H, W) and (B, {t}); `fastweights.burst.slots.to_slots` makes both of any number of frames"
+            )
         statistics = burst_statistics(frames, counts)
         features = self.trunk(statistics.inputs())
         planes = to_luma_chroma(frames.movedim(2, 1), dim=1)
@@ -209,7 +237,7 @@ def starting_filters(maps: int, frames: int, kernel_size: int) -> Float[Tensor, 
 
 
 # Luma as a Bayer sensor counts its pixels; R - G and B - G as demosaicing smooths them.
-LUMA_CHROMA = torch.tensor([[0.25, 0.5, 0.25], [1.0, -1.0, 0.0], [0.0, -1.0, 1.0]])
+LUMA_CHROMA = torch.tensor([[0.25, 0.5, 0.25], [1.0, -1.0, 0.0], [0.0, -1.0, 1.0]], dtype=torch.float64)
 RGB = torch.linalg.inv(LUMA_CHROMA)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fastweights.ops import _local_conv_planes, _local_conv_taps
 from fastweights.ops._local_conv_strips import accumulator, phases, unpad
 
+
 def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, padding: str, rule: str) -> Tensor:
     """(B, T, C, H, W) and (B, T, k, k, h, w) -> (B, 1 or T, C, H, W)."""
     batch, count, colours, height, width = frames.shape
@@ -95,7 +96,9 @@ if sys.platform != "win32":
 def _in_blocks(loop: Callable[..., None], rows: tuple[int, int, int], *arguments: object) -> None:
     """Calls loop(*arguments, start, stop) for blocks of rows, given as (images, rows of an image, rows of a block)."""
     images, height, step = rows
-    blocks = [(n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)]
+    blocks = [
+        (n * height + y, n * height + min(y + step, height)) for n in range(images) for y in range(0, height, step)
+    ]
     queue = iter(blocks)
 
     def work() -> None:

@@ -207,13 +207,23 @@ def product(out, frames, flat, sizes, strides, phases, replicate, tile, start, s
                                 for c in range(C):
                                     f = ((t * C + c) * (rows + 2 * r) + row + u) * s * columns
                                     f += (p + q) % s * columns + (p + q) // s
-                                    _add_between(total, ((c * rows + row) * s + p) * n, coarse, before, wa, wb, pad, f, n)
+                                    _add_between(
+                                        total, ((c * rows + row) * s + p) * n, coarse, before, wa, wb, pad, f, n
+                                    )
             if kept > 1 or t == T - 1:
                 for c in range(C):
                     for row in range(rows):
                         o = (((b * kept + (t if kept > 1 else 0)) * C + c) * H + top + row) * W + j * s
                         for p in range(s):
-                            _copy(out, o + p, s, total, ((c * rows + row) * s + p) * n, 1, (min(W - j * s, n * s) - p + s - 1) // s)
+                            _copy(
+                                out,
+                                o + p,
+                                s,
+                                total,
+                                ((c * rows + row) * s + p) * n,
+                                1,
+                                (min(W - j * s, n * s) - p + s - 1) // s,
+                            )
                 total[:] = 0
 
 
@@ -375,7 +385,9 @@ def to_kernels(flat, grad, frames, sizes, strides, phases, replicate, tile, star
                                 _products4(products, p * room, weighted, g, s * room, pad, f0, f1, f2, f3, room)
                                 q += 4
                             while q < m:
-                                _products(products, p * room, weighted, (q * s + p) * room, pad, f + starts[q] * line, room)
+                                _products(
+                                    products, p * room, weighted, (q * s + p) * room, pad, f + starts[q] * line, room
+                                )
                                 q += 1
                         at = b * sb + t * st + u * su + v * sv + i * sy + j * sx
                         if s == 1:

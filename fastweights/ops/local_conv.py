@@ -119,9 +119,13 @@ def local_conv(
 
 def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: str) -> None:
     if not (frames.is_floating_point() and kernels.is_floating_point()):
-        raise TypeError(f"local_conv: expected floating-point tensors, got {frames.dtype} frames and {kernels.dtype} kernels")
+        raise TypeError(
+            f"local_conv: expected floating-point tensors, got {frames.dtype} frames and {kernels.dtype} kernels"
+        )
     if frames.device != kernels.device:
-        raise ValueError(f"local_conv: frames are on {frames.device}, kernels on {kernels.device}; move one to the other")
+        raise ValueError(
+            f"local_conv: frames are on {frames.device}, kernels on {kernels.device}; move one to the other"
+        )
     if padding not in ("zeros", "replicate"):
         raise ValueError(f"local_conv: padding is {padding!r}, expected 'zeros' or 'replicate'")
     if rule not in ("half_pixel", "legacy"):
@@ -129,9 +133,13 @@ def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: s
     if not isinstance(upsample, int) or upsample < 1:
         raise ValueError(f"local_conv: upsample is {upsample!r}, expected a whole number from 1 on")
     if frames.ndim not in (4, 5) or kernels.ndim != 6:
-        raise ValueError(f"local_conv: got {_shapes(frames, kernels)}, expected (B, T, H, W) or (B, T, C, H, W), and (B, T, k, k, h, w)")
+        raise ValueError(
+            f"local_conv: got {_shapes(frames, kernels)}, expected (B, T, H, W) or (B, T, C, H, W), and (B, T, k, k, h, w)"
+        )
     if frames.shape[:2] != kernels.shape[:2]:
-        raise ValueError(f"local_conv: {_shapes(frames, kernels)} differ in their first two axes, images B and frames T")
+        raise ValueError(
+            f"local_conv: {_shapes(frames, kernels)} differ in their first two axes, images B and frames T"
+        )
     if kernels.shape[2] != kernels.shape[3] or kernels.shape[2] % 2 == 0:
         raise ValueError(f"local_conv: kernels {tuple(kernels.shape)} must be square and odd in axes 2 and 3")
     if 0 in frames.shape[1:]:
@@ -296,7 +304,9 @@ def _fold(x: Tensor, axis: int | None, size: int, into: int) -> Tensor:
     return moved.flatten(into, into + 1)
 
 
-def _vmap_linear(operator: Callable[..., Tensor], info: Any, axes: tuple, x: Tensor, kernels: Tensor, *options: Any) -> tuple:
+def _vmap_linear(
+    operator: Callable[..., Tensor], info: Any, axes: tuple, x: Tensor, kernels: Tensor, *options: Any
+) -> tuple:
     # images that meet the same kernels become channels: the kernels are read once for all of them
     into = 2 if axes[1] is None else 0
     kernels = kernels if axes[1] is None else _fold(kernels, axes[1], info.batch_size, 0)

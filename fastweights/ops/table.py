@@ -48,7 +48,7 @@ def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bo
     With per_frame=True one product for each index t of x's axis -3, all others zero, stacked before the output axis;
     their sum is the product.
     """
-    code = dense(code)
+    code = _expand(code, x)
     aligned = tuple(axes.align(part, x) for part in code) if isinstance(code, tuple) else axes.align(code, x)
     columns = axes.split(x)
     if not per_frame:
@@ -59,6 +59,13 @@ def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bo
     alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device).unsqueeze(-1)
     each = [axes.merge(structure(aligned, (frames * mask).flatten(-2)), x) for mask in alone]
     return torch.stack(each, dim=-4)
+
+
+def _expand(code: Code, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    """A dense code; a low-precision one is widened first, so that interpolation does not round."""
+    if isinstance(code, Upsampled):
+        code = code.map(lambda numbers: numbers.to(torch.promote_types(numbers.dtype, x.dtype)))
+    return dense(code)
 
 
 def _is_same_size_patch(axes: Patches) -> bool:
@@ -99,7 +106,9 @@ def _mixture_product(structure: Mixture, axes: Patches, code: Tensor | Upsampled
     bias = None if structure.base is None else structure.base.flatten()
 
     def head(features: Tensor) -> Tensor:
-        return F.conv2d(features, weight.to(features.dtype), None if bias is None else bias.to(features.dtype))
+        # A low-precision code does not round the templates.
+        dtype = torch.promote_types(features.dtype, weight.dtype)
+        return F.conv2d(features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
 
     direct = Direct(structure.in_features, structure.out_features)
     kernels: Any = pointwise(head, code)
@@ -111,7 +120,7 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
     if per_frame:
         alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
         return torch.stack([_gated_product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
-    gates: Any = dense(code)
+    gates: Any = _expand(code, x)
     filters: Any = structure.v
     extra = x.shape[1:-3]
     images = x.reshape(-1, *x.shape[-3:])

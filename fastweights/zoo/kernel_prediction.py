@@ -25,7 +25,8 @@ class KernelPrediction(PredictedWeight):
         kernel_size: f, odd.
         out_channels: J.
         predictor: context to kernels; default 3 x 3 convolution to 128 channels, ReLU, 1 x 1 head.
-        context_channels: channels of the default predictor's input; default in_channels.
+        context_channels: channels of the default predictor's input; default in_channels. With colours, x has 5 axes and
+            the context (B, context_channels, H, W) has to be given.
         padding_mode: border of x: "zeros" as published, or "replicate".
 
     Source: Mildenhall et al. 2018 (burst denoising); Bako et al. 2017; Niklaus et al. 2017 (adaptive convolution).
@@ -45,6 +46,8 @@ class KernelPrediction(PredictedWeight):
         context_channels: int | None = None,
         padding_mode: PaddingMode = "zeros",
     ):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"KernelPrediction: kernel_size is {kernel_size}, expected an odd number of taps")
         structure = Direct(in_channels * kernel_size**2, out_channels)
         if predictor is None:
             predictor = image_predictor(context_channels or in_channels, structure.code_features)

@@ -7,10 +7,11 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from fastweights.ops import _local_conv_strips, local_conv
-from fastweights.ops.local_conv import _compiled_loops, _to_frames, _to_kernels, local_conv_reference
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fastweights.ops import _local_conv_strips, local_conv
+from fastweights.ops.local_conv import _compiled_loops, _to_frames, _to_kernels, local_conv_reference
 
 operator = torch.ops.fastweights.local_conv.default
 
@@ -119,11 +120,17 @@ def test_half_pixel_rule_is_interpolate(way, upsample):
     [
         (layout, upsample, *dtypes)
         for layout, upsample in itertools.product(LAYOUTS, [1, 2])
-        for dtypes in [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.bfloat16)]
+        for dtypes in [
+            (torch.float32, torch.float32),
+            (torch.float32, torch.bfloat16),
+            (torch.bfloat16, torch.bfloat16),
+        ]
     ],
 )
 def test_low_precision_at_most_twice_plain_torch(way, layout, upsample, dtype, kernel_dtype):
-    frames, kernels = inputs(size=(17, 33), k=5, upsample=upsample, layout=layout, dtype=dtype, kernel_dtype=kernel_dtype)
+    frames, kernels = inputs(
+        size=(17, 33), k=5, upsample=upsample, layout=layout, dtype=dtype, kernel_dtype=kernel_dtype
+    )
     exact_leaves = [x.detach().double().requires_grad_() for x in (frames, kernels)]
     exact = oracle(*exact_leaves, upsample=upsample)
     cotangent = torch.randn_like(exact).to(dtype)
@@ -142,11 +149,15 @@ def test_low_precision_at_most_twice_plain_torch(way, layout, upsample, dtype, k
 
 def test_not_a_number_and_infinity_stay(way):
     frames = torch.ones(1, 1, 1, 4)
-    kernels = torch.tensor([float("nan"), float("inf"), 1.0, 3e38]).reshape(1, 1, 1, 1, 1, 4).bfloat16().requires_grad_()
+    kernels = (
+        torch.tensor([float("nan"), float("inf"), 1.0, 3e38]).reshape(1, 1, 1, 1, 1, 4).bfloat16().requires_grad_()
+    )
     y = local_conv(frames, kernels)
     torch.testing.assert_close(y.flatten(), kernels.detach().float().flatten(), equal_nan=True)
     y.backward(torch.tensor([float("nan"), float("inf"), 1.0, 3.4e38]).reshape(y.shape))
-    torch.testing.assert_close(kernels.grad.flatten().float(), torch.tensor([float("nan"), float("inf"), 1.0, float("inf")]), equal_nan=True)
+    torch.testing.assert_close(
+        kernels.grad.flatten().float(), torch.tensor([float("nan"), float("inf"), 1.0, float("inf")]), equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("upsample", [1, 2])
@@ -250,7 +261,8 @@ def test_export(way, strict, unchecked_shapes):
 
 
 @pytest.mark.parametrize(
-    ("upsample", "padding", "rule"), [(1, "zeros", "half_pixel"), (2, "replicate", "half_pixel"), (2, "zeros", "legacy")]
+    ("upsample", "padding", "rule"),
+    [(1, "zeros", "half_pixel"), (2, "replicate", "half_pixel"), (2, "zeros", "legacy")],
 )
 def test_onnx(upsample, padding, rule, tmp_path, unchecked_shapes):
     pytest.importorskip("onnx")
