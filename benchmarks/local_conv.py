@@ -1,6 +1,6 @@
 """`local_conv` against its floor (reading the kernels once) and against unfold, multiply, sum: time and extra memory.
 
-Command: `python -m benchmarks.local_conv`, about 5 minutes on a quiet machine; writes results/benchmark_local_conv.json.
+Command: `python -m benchmarks.local_conv`, 5 minutes on a quiet machine; writes results/benchmark_local_conv.json.
 Times are medians of 7 in one process, alternating between the ways; extra memory is the peak above the inputs, in a
 process of its own. Refuses to time when the operation does not agree with its reference.
 """
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,13 +117,13 @@ def _status(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
-def measure(size: int, colours: int, upsample: int, dtype: str, repeats: int) -> dict[str, object]:
+def measure(size: int, colours: int, upsample: int, dtype: str, repeats: int) -> dict[str, Any]:
     """A row of the table."""
     frames, kernels = inputs(size, colours, upsample, getattr(torch, dtype))
-    calls: dict[str, Callable[[], object]] = {"read": lambda: kernels.sum()}
+    calls: dict[str, Callable[[], object]] = {"read": kernels.sum}
     for name, way in WAYS.items():
-        calls[name] = lambda way=way: step(way, frames, kernels, upsample, False)
-        calls[f"{name}, backward"] = lambda way=way: step(way, frames, kernels, upsample, True)
+        calls[name] = partial(step, way, frames, kernels, upsample, False)
+        calls[f"{name}, backward"] = partial(step, way, frames, kernels, upsample, True)
     times = milliseconds(calls, repeats)
     memory = {
         f"{name}{', backward' * backward}": extra_memory(name, size, colours, upsample, dtype, backward)

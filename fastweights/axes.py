@@ -162,7 +162,8 @@ class Patches(Axes):
                 size = numbers[-2:]
             if len(numbers) != 4 or numbers[0] != x.shape[0] or size not in ((h, w), (1, 1)):
                 raise ValueError(
-                    f"{self}: the code has shape {numbers} for x {tuple(x.shape)}, expected ({x.shape[0]}, k, {h}, {w}), "
+                    f"{self}: the code has shape {numbers} for x {tuple(x.shape)}, expected "
+                    f"({x.shape[0]}, k, {h}, {w}), "
                     f"the same by `Upsampled`, or ({x.shape[0]}, k, 1, 1) for one weight shared by all positions"
                 )
             expected = structure.code_features

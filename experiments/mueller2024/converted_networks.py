@@ -13,7 +13,7 @@ import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from cyclopts import App
@@ -71,13 +71,15 @@ def main(
     """
     size = 64 if smoke else 512
     frames = srgb_decode(demo.synthesise(images.read(images.SAMPLE))[0])[None, :, :, :size, :size]
-    rows = {"kpn, 3 x 3 heads": compare("kpn, 3 x 3 heads", weights.load("kpn"), (frames, torch.ones(1, 8)))}
+    rows = {
+        "kpn, 3 x 3 heads": compare("kpn, 3 x 3 heads", cast(Denoiser, weights.load("kpn")), (frames, torch.ones(1, 8)))
+    }
     if "FASTWEIGHTS_DATA" in os.environ:
         config = settings(ModelConfig(width=32, post=100, features=16), out, steps)
         grey = frames.mean(2)
         noise = torch.full_like(grey[:, :1], 0.05)
         name = "paper's grey network, 1 x 1 head from 16 features"
-        rows[name] = compare(name, train(config).model, (grey, noise))
+        rows[name] = compare(name, cast(Denoiser, train(config).model), (grey, noise))
     report.write(result, {"picture": [size, size], "networks": rows})
 
 

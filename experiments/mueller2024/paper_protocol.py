@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 from cyclopts import App
+from torch import nn
 from torch.utils.data import default_collate
 
 from experiments import report
 from fastweights.burst.losses import psnr
-from fastweights.burst.models import Denoiser, ModelConfig
+from fastweights.burst.models import ModelConfig
 from fastweights.burst.settings import TrainConfig
 from fastweights.burst.synthesis.paper import PaperBursts, noise_map
 from fastweights.burst.synthesis.photos import load_photos
@@ -35,7 +36,7 @@ def settings(model: ModelConfig, out: Path, steps: int) -> TrainConfig:
 
 
 @torch.no_grad()
-def judge(model: Denoiser, bursts: int) -> dict[str, float]:
+def judge(model: nn.Module, bursts: int) -> dict[str, float]:
     """Mean PSNR in dB on McMaster bursts of the protocol, unclipped and clipped, beside the trivial answers."""
     folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster"
     generator = PaperBursts(load_photos(folder / f"{i}.png" for i in range(1, 19)), TEST_SEED)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fastweights.codes import Upsampled
+from fastweights.codes import Rule, Upsampled
 
 REACH = 32  # pixels: 3 at full, 3 and 2 at half, 3 at quarter resolution, a 3 x 3 head, pooling and interpolation
 
@@ -29,7 +29,7 @@ class UNet(nn.Module):
     torch.Size([1, 6, 13, 22])
     """
 
-    def __init__(self, in_channels: int, width: int = 64, post: int = 200, rule: str = "half_pixel"):
+    def __init__(self, in_channels: int, width: int = 64, post: int = 200, rule: Rule = "half_pixel"):
         super().__init__()
         self.rule = rule
         self.fine = _convolutions(in_channels, width, width, width)
@@ -38,12 +38,12 @@ class UNet(nn.Module):
         self.merge = _convolutions(6 * width, post, post)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Upsampled:
-        size = tuple(images.shape[-2:])
+        size = images.shape[-2], images.shape[-1]
         padded = F.pad(images, (0, -size[1] % 4, 0, -size[0] % 4), mode="replicate")
         padded = padded.contiguous(memory_format=torch.channels_last)
         half = self.middle(F.avg_pool2d(self.fine(padded), 2))
         quarter = self.coarse(F.avg_pool2d(half, 2))
-        raised = Upsampled(quarter, 2, tuple(half.shape[-2:]), self.rule).dense()
+        raised = Upsampled(quarter, 2, (half.shape[-2], half.shape[-1]), self.rule).dense()
         features = self.merge(torch.cat([raised, half], dim=1))
         return Upsampled(features[..., : -(-size[0] // 2), : -(-size[1] // 2)], 2, size, self.rule)
 
@@ -83,7 +83,8 @@ def initialise(module: nn.Module, scheme: str) -> None:
                 nn.init.xavier_uniform_(layer.weight)
             else:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _convolutions(*channels: int) -> nn.Sequential:

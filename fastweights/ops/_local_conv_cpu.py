@@ -62,7 +62,7 @@ def to_kernels(out: Tensor, grad: Tensor, frames: Tensor, upsample: int, padding
 
 
 def _tile(kernels: Tensor) -> tuple[int, int]:
-    """Rows handed out at once and coarse columns worked on at once: kernels of strided columns have to stay in the cache."""
+    """Rows handed out and coarse columns worked on at once: kernels of strided columns have to stay in the cache."""
     width = kernels.shape[-1]
     return (16, min(width, 2048)) if kernels.stride(-1) == 1 else (4, min(width, 64))
 

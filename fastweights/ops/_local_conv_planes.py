@@ -236,7 +236,7 @@ def _scatter(out, o, coarse, a, weight_a, weight_b, grad, g, n):
 
 @compiled
 def to_frames(out, grad, flat, sizes, strides, phases, tile, start, stop):
-    """Rows of the gradient of the frames with their border: (B, T, C, H + 2r, s * columns), r more columns on the left."""
+    """Rows of the gradient of the frames with their border: (B, T, C, H + 2r, s * columns), r columns on the left."""
     T, C, H, W, K, kept = sizes
     s = len(phases)
     h, w = (H + s - 1) // s, (W + s - 1) // s

@@ -103,7 +103,8 @@ def _pad(frames: Tensor, border: int, padding: str) -> Tensor:
 
 
 def _taps(kernels: Tensor) -> Iterator[tuple[int, int, int]]:
-    return itertools.product(*map(range, kernels.shape[1:4]))
+    frames, rows, columns = map(range, kernels.shape[1:4])
+    return itertools.product(frames, rows, columns)
 
 
 def _strips(kernels: Tensor, height: int, upsample: int) -> Iterator[tuple[int, int]]:

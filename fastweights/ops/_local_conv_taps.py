@@ -43,7 +43,7 @@ def _gather(patch, pad, f, plane, columns, T, K):
     step, line = U(plane), U(columns)
     for t in range(T):
         row = U(f) + U(t) * step
-        for u in range(K):
+        for _u in range(K):
             for v in range(U(0), U(K), U(8)):
                 _move8(patch, o + v, pad, row + v)
             o += U(K)

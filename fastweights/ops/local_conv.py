@@ -1,8 +1,8 @@
 """A kernel per pixel: `local_conv`, its reference, and the registrations that make it one operation for PyTorch.
 
-The reference comes first. Behind `local_conv` are three operators, `fastweights::local_conv` and its two transposes. All
-of them are linear in each input, so the gradient of each is made of the other two, to any order. They run loops compiled by
-numba (`_local_conv_cpu`) or plain PyTorch in strips of rows (`_local_conv_strips`).
+The reference comes first. Behind `local_conv` are three operators, `fastweights::local_conv` and its two transposes.
+All of them are linear in each input, so the gradient of each is made of the other two, to any order. They run loops
+compiled by numba (`_local_conv_cpu`) or plain PyTorch in strips of rows (`_local_conv_strips`).
 """
 
 import functools
@@ -32,7 +32,7 @@ def local_conv_reference(
     padding: Padding = "zeros",
     rule: Rule = "half_pixel",
 ) -> Float[Tensor, "b *tc h w"]:
-    """`local_conv` in plain differentiable PyTorch: interpolate the kernels, then one tap of the window after another."""
+    """`local_conv` in plain differentiable PyTorch: interpolate the kernels, then one tap after another."""
     images = frames if frames.ndim == 5 else frames.unsqueeze(2)
     dtype = torch.promote_types(torch.promote_types(frames.dtype, kernels.dtype), torch.float32)
     height, width = images.shape[-2:]
@@ -76,12 +76,12 @@ def local_conv(
 
         out[b, c, y, x] = sum over t, u, v of K[b, t, u, v, y, x] * frames[b, t, c, y + u - r, x + v - r]
 
-    a correlation, like `F.conv2d`. `K` is `kernels`, interpolated bilinearly by the whole factor `upsample` and cropped to
-    the size of the frames (never held at that size).
+    a correlation, like `F.conv2d`. `K` is `kernels`, interpolated bilinearly by the whole factor `upsample` and cropped
+    to the size of the frames (never held at that size).
 
     - `frames`: (B, T, H, W), or (B, T, C, H, W) with the kernels shared by the C channels. Any unit.
-    - `kernels`: (B, T, k, k, h, w), k odd, h = ceil(H / upsample), w = ceil(W / upsample). Any memory format is read as it
-      lies, the channels_last view of a predicting convolution too.
+    - `kernels`: (B, T, k, k, h, w), k odd, h = ceil(H / upsample), w = ceil(W / upsample). Any memory format is read as
+      it lies, the channels_last view of a predicting convolution too.
     - returns (B, C, H, W), C = 1 for frames without channels; with `per_frame=True` the products before the sum over t,
       (B, T, C, H, W). The dtype is that of `frames`; sums are formed in float32 at least.
     - `padding`: what lies beyond the border, "zeros" or the nearest pixel ("replicate").
@@ -97,18 +97,19 @@ def local_conv(
     The kernels of others, in one line each:
 
     - `F.unfold` order, (B, T k k, h, w), (t, u, v) with v fastest: `predicted.unflatten(1, (T, k, k))`
-    - z-bingo's KernelConv (kernel-prediction-networks-PyTorch), the same order for grey frames, `core.unflatten(1, (T, k, k))`;
+    - z-bingo's KernelConv (kernel-prediction-networks-PyTorch), grey: the same, `core.unflatten(1, (T, k, k))`;
       its per-frame results are ours, its image is their mean, ours / T. With C colours it has kernels for each:
       `core.unflatten(1, (T, k, k, C)).movedim(4, 1).flatten(0, 1)` for `frames.transpose(1, 2).flatten(0, 1)`
     - the TensorFlow KPN, (B, h, w, k k T), (ky, kx, frame) with the frame fastest:
-      `predicted.unflatten(-1, (k, k, T)).permute(0, 5, 3, 4, 1, 2)`; its image is ours, its estimate of frame t T times ours
+      `predicted.unflatten(-1, (k, k, T)).permute(0, 5, 3, 4, 1, 2)`; its image is ours, its estimate of frame t ours
+      times T
 
     Works under autograd to any order, torch.compile, torch.export, ONNX export (as standard operators), torch.func.grad
     and torch.func.vmap. Results do not depend on the number of threads. CPU loops need numba; without it, on other
     devices, or with FASTWEIGHTS_NUMBA=0 in the environment, plain PyTorch works strip by strip.
     """
     _check(frames, kernels, upsample, padding, rule)
-    options = {"upsample": upsample, "per_frame": per_frame, "padding": padding, "rule": rule}
+    options: dict[str, Any] = {"upsample": upsample, "per_frame": per_frame, "padding": padding, "rule": rule}
     transformed = torch._C._are_functorch_transforms_active()
     if torch.onnx.is_in_onnx_export() or (transformed and torch.compiler.is_compiling()):
         return local_conv_reference(frames, kernels, **options)
@@ -134,7 +135,8 @@ def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: s
         raise ValueError(f"local_conv: upsample is {upsample!r}, expected a whole number from 1 on")
     if frames.ndim not in (4, 5) or kernels.ndim != 6:
         raise ValueError(
-            f"local_conv: got {_shapes(frames, kernels)}, expected (B, T, H, W) or (B, T, C, H, W), and (B, T, k, k, h, w)"
+            f"local_conv: got {_shapes(frames, kernels)}, expected frames (B, T, H, W) or (B, T, C, H, W) and kernels "
+            "(B, T, k, k, h, w)"
         )
     if frames.shape[:2] != kernels.shape[:2]:
         raise ValueError(
@@ -148,8 +150,8 @@ def _check(frames: Tensor, kernels: Tensor, upsample: int, padding: str, rule: s
     expected = (-(-height // upsample), -(-width // upsample))
     if kernels.shape[4] != expected[0] or kernels.shape[5] != expected[1]:
         raise ValueError(
-            f"local_conv: {_shapes(frames, kernels)} with upsample={upsample} need kernels of {expected[0]} x {expected[1]} pixels, "
-            f"the size of the frames divided by upsample and rounded up"
+            f"local_conv: {_shapes(frames, kernels)} with upsample={upsample} need kernels of "
+            f"{expected[0]} x {expected[1]} pixels, the size of the frames divided by upsample and rounded up"
         )
 
 

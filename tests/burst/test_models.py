@@ -142,7 +142,7 @@ def test_settings_that_do_not_fit_are_refused(unchecked_shapes):
         {"kind": "gated", "features": 3},
         {"rule": "nearest"},
     ):
-        with pytest.raises(ValueError, match="expected|is for kind='kpn'"):
+        with pytest.raises(ValueError, match=r"expected|is for kind='kpn'"):
             ModelConfig(**bad)
     with pytest.raises(ValueError, match="at least 2 slots"):
         ModelConfig(task="camera", frames=1, unit_sum=True)

@@ -36,7 +36,7 @@ def oracle(frames, kernels, *, upsample=1, per_frame=False, padding="zeros", rul
 
 
 def inputs(B=2, T=3, C=2, size=(9, 14), k=3, upsample=1, layout="planes", dtype=torch.float64, kernel_dtype=None):
-    """Frames and kernels as leaves; layouts: as they come, behind a channels_last head, every second column of a wider one."""
+    """Leaves; layouts: as they come, behind a channels_last head, every second column of a wider one."""
     h, w = (-(-n // upsample) for n in size)
     frames = torch.randn(B, T, *([C] if C else []), *size, dtype=dtype)
     head = torch.randn(B, T * k * k, h, 2 * w if layout == "strided" else w, dtype=kernel_dtype or dtype)
@@ -397,7 +397,7 @@ def test_bad_input_is_one_clear_sentence(shape, kernels, options, message, unche
 
 
 def test_bad_dtype_and_device(unchecked_shapes):
-    with pytest.raises(TypeError, match="expected floating-point tensors, got torch.uint8 frames"):
+    with pytest.raises(TypeError, match=r"expected floating-point tensors, got torch.uint8 frames"):
         local_conv(torch.zeros(1, 2, 4, 5, dtype=torch.uint8), torch.zeros(KERNELS))
     with pytest.raises(ValueError, match="frames are on cpu, kernels on meta"):
         local_conv(torch.zeros(1, 2, 4, 5), torch.zeros(KERNELS, device="meta"))
