@@ -376,7 +376,7 @@ KERNELS = (1, 2, 3, 3, 4, 5)
 @pytest.mark.parametrize(
     ("shape", "kernels", "options", "message"),
     [
-        ((2, 4, 5), KERNELS, {}, r"got frames \(2, 4, 5\) and kernels .*, expected \(B, T, H, W\)"),
+        ((2, 4, 5), KERNELS, {}, r"got frames \(2, 4, 5\) and kernels .*, expected frames \(B, T, H, W\)"),
         ((1, 2, 4, 5), KERNELS[:5], {}, r"expected .* \(B, T, k, k, h, w\)"),
         ((1, 3, 4, 5), KERNELS, {}, "differ in their first two axes"),
         ((2, 2, 4, 5), KERNELS, {}, "differ in their first two axes"),

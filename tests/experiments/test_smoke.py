@@ -1,0 +1,60 @@
+"""Every experiment runs from end to end on a small scale, and writes what it says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.denoiser.real_burst import by_region, figures
+from fastweights.burst import weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(module, *arguments, data=None):
+    environment = {name: value for name, value in os.environ.items() if name != "FASTWEIGHTS_DATA"}
+    environment |= {} if data is None else {"FASTWEIGHTS_DATA": str(data)}
+    command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_single_frame(data):
+    assert "one frame" in run("mueller2024.single_frame", "--smoke", data=data)
+
+
+def test_paper_protocol(data, tmp_path):
+    small = ("--steps", 2, "--width", 4, "--post", 4, "--bursts", 2)
+    shown = run(
+        "mueller2024.paper_protocol", *small, "--out", tmp_path / "run", "--result", tmp_path / "r.json", data=data
+    )
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert set(result["psnr"]) >= {"network", "one frame", "mean of 8", "network, clipped"}
+    assert result["command"].startswith("python -m experiments.mueller2024.paper_protocol")
+    assert f"{result['psnr']['network']:6.2f} dB" in shown
+
+
+def test_converted_networks(tmp_path):
+    if "kpn" not in weights.available():
+        pytest.skip("no weights named kpn ship")
+    run("mueller2024.converted_networks", "--smoke", "--result", tmp_path / "r.json")
+    (row,) = json.loads((tmp_path / "r.json").read_text())["networks"].values()
+    assert row["largest difference"] < 1e-4
+    assert all("saves nothing" in line for line in row["layers"])
+
+
+def test_regions_of_a_real_burst_are_told_apart():
+    torch.manual_seed(0)
+    truth = torch.full((3, 160, 320), 0.2)
+    truth[:, :, 160:] += 0.1 * torch.rand(3, 160, 160)
+    noisy = truth.clone()
+    noisy[:, :, :160] += 0.01 * torch.randn(3, 160, 160)
+    found = by_region(noisy, truth)
+    assert found["textured"] == 0
+    assert found["flat"] > 1
+    assert figures(truth + 1e-6, truth)["psnr"] > 60
