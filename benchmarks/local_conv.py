@@ -1,6 +1,6 @@
 """`local_conv` against its floor (reading the kernels once) and against unfold, multiply, sum: time and extra memory.
 
-Command: `python -m benchmarks.local_conv`, 5 minutes on a quiet machine; writes results/benchmark_local_conv.json.
+Command: `python -m benchmarks.local_conv`, 3 minutes on a quiet machine; writes results/benchmark_local_conv.json.
 Times are medians of 7 in one process, alternating between the ways; extra memory is the peak above the inputs, in a
 process of its own. Refuses to time when the operation does not agree with its reference.
 """
@@ -92,24 +92,28 @@ def milliseconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[s
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def extra_memory(way: str, size: int, colours: int, upsample: int, dtype: str, backward: bool) -> float:
-    """Peak memory above the inputs in MiB, measured by this file in a process of its own (Linux only)."""
-    arguments = [way, str(size), str(colours), str(upsample), dtype, str(int(backward))]
+def extra_memory(size: int, colours: int, upsample: int, dtype: str) -> dict[str, float]:
+    """Peak memory above the inputs in MiB of every way, measured by this file in a process of its own (Linux only)."""
+    arguments = [str(size), str(colours), str(upsample), dtype]
     command = [sys.executable, "-m", "benchmarks.local_conv", "--memory", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout)
+    return dict(json.loads(done.stdout))
 
 
-def print_extra_memory(way: str, size: str, colours: str, upsample: str, dtype: str, backward: str) -> None:
+def print_extra_memory(size: str, colours: str, upsample: str, dtype: str) -> None:
     """The process of `extra_memory`."""
     torch.set_num_threads(2)
     factor, typed = int(upsample), getattr(torch, dtype)
     small, large = (inputs(n, int(colours), factor, typed) for n in (64, int(size)))
-    step(WAYS[way], *small, factor, bool(int(backward)))
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    step(WAYS[way], *large, factor, bool(int(backward)))
-    print((_status("VmHWM") - before) / 1024)
+    peaks = {}
+    for name, way in WAYS.items():
+        for backward in (False, True):
+            step(way, *small, factor, backward)
+            before = _status("VmRSS")
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            step(way, *large, factor, backward)
+            peaks[f"{name}{', backward' * backward}"] = round((_status("VmHWM") - before) / 1024, 1)
+    print(json.dumps(peaks))
 
 
 def _status(field: str) -> int:
@@ -125,11 +129,6 @@ def measure(size: int, colours: int, upsample: int, dtype: str, repeats: int) ->
         calls[name] = partial(step, way, frames, kernels, upsample, False)
         calls[f"{name}, backward"] = partial(step, way, frames, kernels, upsample, True)
     times = milliseconds(calls, repeats)
-    memory = {
-        f"{name}{', backward' * backward}": extra_memory(name, size, colours, upsample, dtype, backward)
-        for name in WAYS
-        for backward in (False, True)
-    }
     return {
         "size": size,
         "colours": colours,
@@ -140,14 +139,14 @@ def measure(size: int, colours: int, upsample: int, dtype: str, repeats: int) ->
         "faster than unfold": round(times["unfold"] / times["local_conv"], 1),
         "faster than unfold, backward": round(times["unfold, backward"] / times["local_conv, backward"], 1),
         "kernels MiB": kernels.nbytes / MIB,
-        "extra MiB": {name: round(value, 1) for name, value in memory.items()},
+        "extra MiB": extra_memory(size, colours, upsample, dtype),
     }
 
 
 def main() -> None:
     """Measure every case and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--memory", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--smoke", action="store_true", help="one small case, nothing written")
     arguments = parser.parse_args()
     if arguments.memory:
