@@ -7,6 +7,7 @@ process of its own. Refuses to time when the operation does not agree with its r
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -96,7 +97,9 @@ def extra_memory(size: int, colours: int, upsample: int, dtype: str) -> dict[str
     """Peak memory above the inputs in MiB of every way, measured by this file in a process of its own (Linux only)."""
     arguments = [str(size), str(colours), str(upsample), dtype]
     command = [sys.executable, "-m", "benchmarks.local_conv", "--memory", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Freed memory goes back to the system at once, or one way would use what another left.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return dict(json.loads(done.stdout))
 
 
