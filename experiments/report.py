@@ -14,7 +14,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """A result file, under a temporary name first."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     head = {
-        "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
+        # Names of folders are this machine's affair.
+        "command": "python -m " + " ".join([_module(), *(Path(word).name for word in sys.argv[1:])]),
         "commit": commit.stdout.strip(),
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
