@@ -8,6 +8,7 @@ import torch
 from fastweights.burst.errors import BurstError
 from fastweights.burst.slots import to_slots
 from fastweights.burst.synthesis.camera import Camera, CameraBursts, draw_camera, shoot
+from fastweights.burst.synthesis.motion import draw_shifts
 from fastweights.burst.transfer import srgb_decode, srgb_encode
 
 SILENT = Camera(shot=0.0, read=0.0)
@@ -141,6 +142,40 @@ def _pattern(phase):
     return ((0, 1, 1, 2), (1, 0, 2, 1), (1, 2, 0, 1), (2, 1, 1, 0))[phase]
 
 
+@pytest.mark.parametrize("phase", range(4))
+def test_the_fixed_pattern_has_the_variance_of_its_settings_and_is_one_for_all_frames(phase):
+    """On green sites, whose gain is 1, untouched by bilinear demosaicing; sensitivity and black level add up."""
+    camera = dataclasses.replace(SILENT, read=1e-9, matrix=0.0, demosaic="bilinear", phase=phase, pattern=(0.05, 1e7))
+    level = 0.2
+    frames, truth = shoot(scenes(2, 220, 220, level), camera, np.random.default_rng(0), margin=10)
+    assert (frames[0] == frames[1]).all()
+    row, column = (10, 11) if phase in (0, 3) else (10, 10)
+    pattern = truth[1, row % 2 :: 2, column % 2 :: 2] - level
+    assert pattern.var().sqrt().item() == pytest.approx(np.hypot(0.05 * level, 1e-9 * 1e7), rel=0.03)
+    _, without = shoot(scenes(2, 220, 220, level), camera, np.random.default_rng(0), keep_pattern=False)
+    torch.testing.assert_close(without, torch.full_like(without, level), rtol=1e-4, atol=0)
+
+
+def test_the_truth_keeps_the_fixed_pattern_of_static_bursts_alone():
+    patterned = dataclasses.replace(SILENT, read=1e-9, pattern=(0.1, 0.0))
+    with_it, without = bursts(camera=patterned), bursts(camera=SILENT)
+    kept = {True: [], False: []}
+    for number in range(30):
+        same = (with_it[number].truth - without[number].truth).abs().mean() < 1e-4
+        shifts = draw_shifts_of(with_it, number)
+        kept[bool(shifts.any())].append(bool(same))
+    assert not any(kept[False])
+    assert all(kept[True])
+    assert len(kept[True]) > 5 < len(kept[False])
+
+
+def draw_shifts_of(many, number):
+    """The displacements of a burst of a fixed camera: the draws of `CameraBursts.__getitem__` in their order."""
+    rng = np.random.Generator(np.random.PCG64([many.seed, number]))
+    count = many.slots if rng.random() < 0.7 else int(rng.integers(2, 25))
+    return draw_shifts(rng, count)
+
+
 def test_blotches_are_low_frequency_noise_in_red_and_blue():
     plain = Camera(shot=0.0, read=0.02, matrix=0.0)
     noise = {}
@@ -209,11 +244,12 @@ def test_the_noise_of_one_frame_spans_mild_to_heavy():
 def test_the_truth_can_be_the_expectation_of_the_frames():
     rough = Camera(shot=2e-3, read=1e-2, contrast=0.5)
     clean, mean = (bursts(camera=rough, truth=truth) for truth in ("clean", "mean"))
-    for number in range(10):
+    brighter = []
+    for number in range(20):
         a, b = clean[number], mean[number]
         assert torch.equal(a.frames, b.frames)
-        dark = a.truth < 0.02
-        assert not dark.any() or (b.truth - a.truth)[dark].mean() > 0
+        brighter.append((b.truth - a.truth)[a.truth < 0.02])
+    assert torch.cat(brighter).mean() > 1e-4
 
 
 def test_another_truth_is_refused(unchecked_shapes):

@@ -39,6 +39,8 @@ class Camera:
     """How one camera makes pixels out of light; the defaults are a mild, plain camera.
 
     shot: noise variance per unit of light, read: noise std, both of green on the sensor with white = 1.
+    pattern: fixed-pattern noise, the same in every frame: std of the pixels' sensitivity around 1, and std of their
+    black level in units of `read`. It averages out only where the frames are displaced against each other.
     gains: white balance of red and blue against green, which amplifies their noise too.
     matrix: strength 0..1 of the colour-correction matrix. phase: 0..3, the first pixel of the Bayer mosaic.
     clip_black: whether the mosaic loses its negative values. blotches: std of low-frequency noise in red and blue,
@@ -51,6 +53,7 @@ class Camera:
 
     shot: float = 1e-3
     read: float = 5e-3
+    pattern: tuple[float, float] = (0.0, 0.0)
     gains: tuple[float, float] = (1.8, 1.6)
     matrix: float = 0.5
     phase: int = 0
@@ -70,7 +73,7 @@ class CameraBurst(NamedTuple):
     """A burst in slots, linear light 0..1, frame 0 the reference; `to_slots` explains the counts.
 
     frames are what a denoiser sees: 8-bit sRGB frames, linearised. truth is the same development of the reference
-    without noise and without rounding. single_error is the mean absolute difference in sRGB of one frame to the truth.
+    without rounding and without the noise that changes from frame to frame. single_error is the mean absolute difference in sRGB of one frame to the truth.
     """
 
     frames: Float[Tensor, "t 3 h w"]
@@ -90,11 +93,13 @@ def draw_camera(rng: np.random.Generator) -> Camera:
     log_shot = rng.uniform(np.log(5e-5), np.log(8e-3))
     # Read noise follows shot noise from one ISO setting to the next (Brooks et al. 2019), loosely.
     log_read = 0.5 * log_shot - 1.8 + rng.normal(0, 0.5)
+    pattern = (rng.uniform(0, 0.04), rng.uniform(0, 1)) if rng.random() < 0.5 else (0.0, 0.0)
     kernel = rng.choice(["none", "blur", "sharpen"], p=[0.4, 0.25, 0.35])
     colour = rng.choice(["none", "gaussian", "median", "both"], p=[0.35, 0.4, 0.1, 0.15])
     return Camera(
         shot=float(np.exp(log_shot)),
         read=float(np.exp(np.clip(log_read, np.log(3e-4), np.log(3e-2)))),
+        pattern=(float(pattern[0]), float(pattern[1])),
         gains=(float(rng.uniform(1.1, 2.8)), float(rng.uniform(1.1, 2.8))),
         matrix=float(rng.uniform(0, 1)),
         phase=int(rng.integers(4)),
@@ -112,12 +117,17 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 
 
 def shoot(
-    scenes: np.ndarray, camera: Camera, rng: np.random.Generator, margin: int = _MARGIN
+    scenes: np.ndarray,
+    camera: Camera,
+    rng: np.random.Generator,
+    margin: int = _MARGIN,
+    keep_pattern: bool = True,
 ) -> tuple[np.ndarray, Float[Tensor, "3 h w"]]:
     """Scenes (N, H, W, 3) in linear light -> N frames of sRGB bytes, and the clean picture of the first.
 
     Each scene, float32, is what the sensor sees during one frame, H and W even; white is 1, more is clipped. Frames
-    are (N, H - 2 margin, W - 2 margin, 3) uint8, the truth is linear light. Within 10 pixels of a border the pictures
+    are (N, H - 2 margin, W - 2 margin, 3) uint8, the truth is linear light, with the camera's fixed pattern in it or
+    (keep_pattern=False) not. Within 10 pixels of a border the pictures
     show how borders are filled in, hence the default margin. Raises BurstError for odd sizes.
 
     Example
@@ -133,11 +143,13 @@ def shoot(
     matrix = np.eye(3) + camera.matrix * (_MATRIX - np.eye(3))
     sensor = cv2.transform(scenes.reshape(n * height, width, 3), np.linalg.inv(matrix))
     clean = np.maximum(mosaic(sensor.reshape(scenes.shape), camera.phase), 0)
-    noisy = clean + _noise(clean, camera, rng)
+    sensitivity, black = _pattern(clean.shape[1:], camera, rng)
+    noisy = clean * sensitivity + black + _noise(clean, camera, rng)
+    last = clean[:1] * sensitivity + black if keep_pattern else clean[:1]
     if camera.clip_black:
         noisy = np.maximum(noisy, 0)
     # One tall picture, the clean one last: its frames touch only within the margin.
-    tall = np.concatenate([noisy, clean[:1]]).reshape(-1, width)
+    tall = np.concatenate([noisy, last]).reshape(-1, width)
     tall = _smooth(METHODS[camera.demosaic](tall, camera.phase), camera)
     tall = cv2.transform(tall, matrix).reshape(n + 1, height, width, 3)
     tall = np.clip(tall[:, margin : height - margin, margin : width - margin], 0, 1)
@@ -156,11 +168,12 @@ class CameraBursts(Dataset[CameraBurst]):
     `shoot` with `draw_camera` -> linearised -> `to_slots`. Half of the bursts are static; 40 % have residual shifts of
     std 0.6 px an axis; in 10 % some frames are also up to 16 px off. The number of frames is `slots` with
     probability 0.7, otherwise uniform in 2..24. `camera` fixes the camera instead.
-    truth="clean" is the reference without noise; truth="mean" is what the mean of very many frames shows (`with_bias`).
+    truth="clean" is the reference without noise, but with the fixed pattern of the sensor where the burst is static:
+    there nothing tells it from texture. truth="mean" is what the mean of very many frames shows (`with_bias`).
 
     One frame's noise in 8-bit sRGB has a std of about 1.5 to 25. A real ISO 3200 camera with noise correlations
-    .52 .21 .12 (red), .30 .03 .06 (green), .48 .17 .10 (blue) at distances 1, 2, 3 and .40 between channels lies well
-    inside.
+    .52 .21 .12 (red), .30 .03 .06 (green), .48 .17 .10 (blue) at distances 1, 2, 3, .40 between channels, and a fixed
+    pattern of .15 (highlights) to .37 (shadows) of the other noise's variance lies well inside.
     Raises BurstError for photos smaller than patch + 60 pixels and IndexError past `length`.
 
     Example
@@ -214,7 +227,8 @@ class CameraBursts(Dataset[CameraBurst]):
         scenes = np.stack([displaced(scene, shift, inner) for shift in shifts])
         if self.truth == "mean":
             scenes = np.concatenate([scenes, np.repeat(scenes[:1], _EXTRA, 0)])
-        pixels, truth = shoot(scenes, camera, rng)
+        # What all frames of a static burst have in common cannot be told from the scene.
+        pixels, truth = shoot(scenes, camera, rng, keep_pattern=not shifts.any())
         frames = torch.from_numpy(_DECODED[pixels]).permute(0, 3, 1, 2).contiguous()
         first = torch.from_numpy(pixels[0]).permute(2, 0, 1) / 255
         if self.truth == "mean":
@@ -231,8 +245,20 @@ class CameraBursts(Dataset[CameraBurst]):
         light = cv2.resize(cv2.LUT(crop, _DECODED), (size, size), interpolation=cv2.INTER_AREA)
         light = cv2.GaussianBlur(light, (7, 7), rng.uniform(*_LENS))
         light = np.rot90(light, int(rng.integers(4)))[:, :: rng.choice([1, -1])]
-        gain = np.exp(rng.uniform(np.log(0.3), np.log(1.4))) * np.exp(rng.normal(0, 0.1, 3))
+        gain = np.exp(rng.uniform(np.log(0.15), np.log(1.4))) * np.exp(rng.normal(0, 0.1, 3))
         return np.multiply(light, gain, dtype=np.float32)
+
+
+def _pattern(
+    shape: tuple[int, ...], camera: Camera, rng: np.random.Generator
+) -> tuple[np.ndarray | np.float32, np.ndarray | np.float32]:
+    if not any(camera.pattern):
+        return np.float32(1), np.float32(0)
+    sensitivity, black = rng.standard_normal((2, *shape), dtype=np.float32)
+    black *= np.float32(camera.pattern[1] * camera.read)
+    for row, column, colour in sites(camera.phase):
+        black[row::2, column::2] *= np.float32((camera.gains[0], 1.0, camera.gains[1])[colour])
+    return 1 + np.float32(camera.pattern[0]) * sensitivity, black
 
 
 def _noise(clean: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
