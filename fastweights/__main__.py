@@ -17,7 +17,7 @@ import fastweights
 # Of the extra `burst`, by the names they are imported under.
 _NEEDED = ("accelerate", "cv2", "cyclopts", "numpy", "PIL", "rich", "safetensors", "torchmetrics")
 _PACKAGES = ("torch", "jaxtyping", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "accelerate")
-_BURST_COMMANDS = ("demo", "denoise", "train")
+_BURST_COMMANDS = ("demo", "denoise", "evaluate", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
