@@ -65,3 +65,15 @@ def test_fixed_pattern(data, tmp_path):
     bursts = json.loads((tmp_path / "r.json").read_text())["bursts"]
     assert all(abs(row["common to far frames"]) < 0.01 for row in bursts["simulated, no pattern"].values())
     assert all(row["common to far frames"] > 0.1 for row in bursts["simulated, with a pattern"].values())
+
+
+def test_motion_suite(data, tmp_path):
+    run("denoiser.motion_suite", "--count", 1, "--result", tmp_path / "r.json", data=data)
+    kinds = json.loads((tmp_path / "r.json").read_text())["kinds"]
+    assert set(kinds["one black frame"]) == {
+        "one frame",
+        "shifts",
+        "register",
+        "without it",
+        "cost of the bad frame",
+    }
