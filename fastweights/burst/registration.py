@@ -1,7 +1,7 @@
 """What moved between the frames of a burst, undone: the whole view, single things in it, and the light.
 
-Frames are moved by whole pixels, a different number at each pixel where needed: interpolation would blur the noise
-unevenly, and the network copes with the fractions that remain. What fits nowhere is left out.
+Frames are moved by parts of a pixel, each place by its own displacement where needed, and left untouched where nothing
+moved: a static burst keeps its noise as it was. What fits nowhere is left out.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from fastweights.burst.transfer import srgb_decode, srgb_encode
 _STEPS, _TOLERANCE, _BLUR = 60, 1e-5, 11
 # Pixels at the corners below which a turn is not believed; pixels and degrees beyond which a search went astray.
 _TURNED, _ASTRAY, _LARGEST_TURN = 0.5, 4.0, 5.0
+# Fractions of a pixel that are not worth an interpolation.
+_WHOLE = 0.1
 # Side in pixels over which frames are compared, and of what is averaged before flow is looked for.
 _WINDOW, _SOFT = 15, 2.0
 # A place misfits where the squared difference is this many times what noise and a shift of part of a pixel explain.
@@ -149,10 +151,16 @@ def _field(matrix: np.ndarray, shape: tuple[int, ...]) -> Float[Tensor, "h w 2"]
 
 
 def _fetch(frame: Float[Tensor, "3 h w"], field: Float[Tensor, "h w 2"]) -> Float[Tensor, "3 h w"]:
-    """The frame's pixels nearest to where the field points; beyond the border the border's."""
+    """The frame where the field points; beyond the border the border's pixels."""
     x, y = _places(field)
     height, width = field.shape[:2]
-    return frame[:, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+    if (field - field.round()).abs().max() < _WHOLE:
+        return frame[:, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+    rows, columns = torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)
+    maps = [np.ascontiguousarray(at.numpy()) for at in (field[..., 0] + columns, field[..., 1] + rows)]
+    pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
+    found = cv2.remap(pixels, *maps, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(found).permute(2, 0, 1).clamp(0, 1)
 
 
 def _inside(field: Float[Tensor, "h w 2"]) -> Bool[Tensor, "h w"]:
