@@ -33,7 +33,13 @@ def border(x, r, mode):
         inside = 0 <= y - r < h and 0 <= z - r < w
         if inside or mode == "replicate":
             padded[:, y, z] = x[:, min(max(y - r, 0), h - 1), min(max(z - r, 0), w - 1)]
+        elif mode == "reflect":
+            padded[:, y, z] = x[:, _mirror(y - r, h), _mirror(z - r, w)]
     return padded
+
+
+def _mirror(position, size):
+    return -position if position < 0 else position if position < size else 2 * (size - 1) - position
 
 
 def kernel_prediction(kernels, x, mode="zeros"):
@@ -79,3 +85,55 @@ def attention(p, q, x, softmax):
         scores = scores.exp() / scores.exp().sum() if softmax else scores
         y.append(sum(scores[s] * x[s] for s in range(len(q))))
     return torch.stack(y)
+
+
+def gating(gates, x):
+    """Eq. 3, 4 for one sample: y_i = x_i g_i, g = s(a) given; x (C,) or (C, H, W), gates the same or (C,)."""
+    y = torch.empty_like(x)
+    for c in range(len(x)):
+        for position in itertools.product(*map(range, x.shape[1:])):
+            gate = gates[c] if gates.ndim == 1 else gates[(c, *position)]
+            y[(c, *position)] = x[(c, *position)] * gate
+    return y
+
+
+def squeeze_excitation(first, second, x):
+    """Hu et al., Eq. 2-4 for one image: s = sigmoid(W2 relu(W1 z)), z the means of x (C, H, W), y_c = s_c x_c."""
+    c, h, w = x.shape
+    z = sum(x[:, row, column] for row, column in itertools.product(range(h), range(w))) / (h * w)
+    hidden = [max(sum(first[k, c] * z[c] for c in range(c)), x.new_zeros(())) for k in range(len(first))]
+    scale = [1 / (1 + torch.exp(-sum(row[k] * hidden[k] for k in range(len(hidden))))) for row in second]
+    return torch.stack([scale[channel] * x[channel] for channel in range(c)])
+
+
+def film(gamma, beta, x):
+    """Perez et al., Eq. 2 for one image: gamma_c x_c + beta_c; x (C, H, W)."""
+    return torch.stack([gamma[c] * x[c] + beta[c] for c in range(len(x))])
+
+
+def convolution(kernel, x, stride=1, padding=0):
+    """A correlation of one image (I, H, W) with a kernel (J, I, f, f), zeros outside."""
+    n_j, _, f, _ = kernel.shape
+    padded = border(x, padding, "zeros")
+    h, w = ((n - f) // stride + 1 for n in padded.shape[1:])
+    y = x.new_zeros(n_j, h, w)
+    for row, column in itertools.product(range(h), range(w)):
+        window = padded[:, row * stride : row * stride + f, column * stride : column * stride + f]
+        y[:, row, column] = (kernel * window).sum((1, 2, 3))
+    return y
+
+
+def cond_conv(experts, biases, routing, x, stride=1, padding=0):
+    """Yang et al., Eq. 1: the experts' outputs, each a convolution of its own, summed with weights; one image."""
+    outputs = [convolution(kernel, x, stride, padding) for kernel in experts]
+    if biases is not None:
+        outputs = [y + bias[:, None, None] for y, bias in zip(outputs, biases, strict=True)]
+    return sum(weight * y for weight, y in zip(routing, outputs, strict=True))
+
+
+def basis_prediction(coefficients, basis, x, mode):
+    """Xia et al.: per-pixel kernels from a basis; coefficients (J, r, H, W), basis (r, T, f, f), x (T, H, W)."""
+    kernels = torch.stack(
+        [sum(c[r][None, None, None] * basis[r][..., None, None] for r in range(len(basis))) for c in coefficients]
+    )
+    return kernel_prediction(kernels, x, mode)

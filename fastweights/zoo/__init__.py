@@ -1,8 +1,23 @@
 """Published layers under their published names; each is a structure on axes with a predictor."""
 
+from fastweights.zoo.basis_prediction import BasisPrediction
+from fastweights.zoo.cond_conv import CondConv
+from fastweights.zoo.film import FiLM
 from fastweights.zoo.gated_double_layer import GatedDoubleLayer
 from fastweights.zoo.gated_kernel_prediction import GatedKernelPrediction
+from fastweights.zoo.gating import Gating
 from fastweights.zoo.hyper_linear import HyperLinear
 from fastweights.zoo.kernel_prediction import KernelPrediction
+from fastweights.zoo.squeeze_excitation import SqueezeExcitation
 
-__all__ = ["GatedDoubleLayer", "GatedKernelPrediction", "HyperLinear", "KernelPrediction"]
+__all__ = [
+    "BasisPrediction",
+    "CondConv",
+    "FiLM",
+    "GatedDoubleLayer",
+    "GatedKernelPrediction",
+    "Gating",
+    "HyperLinear",
+    "KernelPrediction",
+    "SqueezeExcitation",
+]

@@ -18,6 +18,11 @@ def image_predictor(context_channels: int, code_channels: int, hidden: int = 128
     )
 
 
+def pool() -> list[nn.Module]:
+    """Global average pooling, (B, C, H, W) -> (B, C)."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
     """A parameter drawn from U(+-1 / sqrt(fan_in)), the scale of torch.nn.Linear and torch.nn.Conv2d."""
     bound = fan_in**-0.5

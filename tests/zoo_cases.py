@@ -1,0 +1,80 @@
+"""The cases of published layers; `cases` holds those of the core. A layer's oracle reads its parameters by name."""
+
+import oracles
+import torch
+from case import Case
+from torch import nn
+
+from fastweights import zoo
+
+
+def each(function, *batches):
+    """An oracle for one sample, over the batch."""
+    return torch.stack([function(*samples) for samples in zip(*batches, strict=True)])
+
+
+def gating(layer, x, context):
+    gates = layer.predictor(context)
+    if layer.axes.dim == -1:  # x (B, N, C), gates (B, C)
+        return torch.stack(
+            [each(lambda row, g=g: oracles.gating(g, row), rows) for g, rows in zip(gates, x, strict=True)]
+        )
+    return each(oracles.gating, gates, x)
+
+
+def squeeze_excitation(layer, x, context):
+    first, second = (module for module in layer.predictor if isinstance(module, nn.Linear))
+    return each(lambda image: oracles.squeeze_excitation(first.weight, second.weight, image), x)
+
+
+def film(layer, x, context):
+    head = layer.predictor
+    gamma, beta = (context @ head.weight.T + head.bias).chunk(2, -1)
+    return each(oracles.film, gamma, beta, x)
+
+
+def cond_conv(layer, x, context):
+    routing = layer.predictor.predictor(context)
+    f, axes = layer.axes.kernel_size, layer.axes
+    experts = layer.structure.templates.unflatten(-1, (-1, f, f))
+    biases = layer.predictor.biases
+    return each(lambda r, image: oracles.cond_conv(experts, biases, r, image, axes.stride, axes.border), routing, x)
+
+
+def basis_prediction(layer, x, context):
+    coefficients, basis = layer.code(context)
+    r, f = layer.structure.rank, layer.axes.kernel_size
+    coefficients = coefficients.unflatten(1, (-1, r))
+    basis = basis.flatten(1).unflatten(1, (x.shape[-3], f, f, r)).movedim(-1, 1)
+
+    def one(c, v, images):  # colours share the kernels
+        return torch.stack([oracles.basis_prediction(c, v, image, layer.axes.padding_mode) for image in images])
+
+    y = each(one, coefficients, basis, x if x.ndim == 5 else x.unsqueeze(1))
+    return y if x.ndim == 5 else y.squeeze(1)
+
+
+ZOO_CASES = [
+    Case("Gating", lambda: zoo.Gating(4, context_features=2), (3, 3, 4), (3, 2), gating),
+    Case(
+        "Gating maps", lambda: zoo.Gating(3, nn.Tanh(), dim=-3, context_features=2), (2, 3, 4, 5), (2, 2, 4, 5), gating
+    ),
+    Case("SqueezeExcitation", lambda: zoo.SqueezeExcitation(6, 3), (6, 6, 3, 4), None, squeeze_excitation),
+    Case("FiLM", lambda: zoo.FiLM(4, 3), (4, 4, 5, 4), (4, 3), film),
+    Case("CondConv", lambda: zoo.CondConv(2, 3, 3, 4), (2, 2, 5, 4), None, cond_conv),
+    Case(
+        "CondConv stride and biases",
+        lambda: zoo.CondConv(2, 3, 3, 2, stride=2, padding=0, bias=True),
+        (3, 2, 7, 6),
+        None,
+        cond_conv,
+    ),
+    Case("BasisPrediction", lambda: zoo.BasisPrediction(2, 3, 4), (2, 2, 5, 6), None, basis_prediction),
+    Case(
+        "BasisPrediction colour",
+        lambda: zoo.BasisPrediction(2, 3, 3, 2, context_channels=3, padding_mode="zeros"),
+        (2, 3, 2, 4, 5),
+        (2, 3, 4, 5),
+        basis_prediction,
+    ),
+]
