@@ -137,3 +137,53 @@ def basis_prediction(coefficients, basis, x, mode):
         [sum(c[r][None, None, None] * basis[r][..., None, None] for r in range(len(basis))) for c in coefficients]
     )
     return kernel_prediction(kernels, x, mode)
+
+
+def simplified_channel_attention(weight, bias, x):
+    """Chen et al., Eq. 6 for one image (C, H, W): x_c times (W mean(x) + b)_c."""
+    c, h, w = x.shape
+    z = sum(x[:, row, column] for row, column in itertools.product(range(h), range(w))) / (h * w)
+    return torch.stack([x[j] * (sum(weight[j, i] * z[i] for i in range(c)) + bias[j]) for j in range(c)])
+
+
+def _channel_norm(x, norm):
+    mean = x.mean(0)
+    return (x - mean) / ((x - mean).square().mean(0) + norm.eps).sqrt() * norm.weight[:, None, None] + norm.bias[
+        :, None, None
+    ]
+
+
+def _conv(layer, x, groups=1):
+    """A convolution layer of odd size on one image, group by group, with its bias."""
+    parts = zip(layer.weight.chunk(groups), x.chunk(groups), strict=True)
+    y = torch.cat([convolution(weight, part, padding=weight.shape[-1] // 2) for weight, part in parts])
+    return y + layer.bias[:, None, None]
+
+
+def naf_block(block, x):
+    """Chen et al., Fig. 3c for one image: the parameters of `block`, nothing else of it."""
+    y = _conv(block.conv1, _channel_norm(x, block.norm1))
+    y = _conv(block.conv2, y, groups=len(y))
+    half = len(y) // 2
+    linear = block.attention.predictor[-1]
+    y = simplified_channel_attention(linear.weight, linear.bias, y[:half] * y[half:])
+    x = x + block.beta * _conv(block.conv3, y)
+    y = _conv(block.conv4, _channel_norm(x, block.norm2))
+    return x + block.gamma * _conv(block.conv5, y[:half] * y[half:])
+
+
+def spatial_gating_unit(weight, bias, norm, x):
+    """Liu et al., Eq. 3 for one sequence x (S, 2 C): y_s = u_s (sum_t W_st norm(v)_t + b_s)."""
+    s, c = x.shape[0], x.shape[1] // 2
+    v = [(row[c:] - row[c:].mean()) / (row[c:].var(correction=0) + norm.eps).sqrt() for row in x]
+    v = [row * norm.weight + norm.bias for row in v]
+    return torch.stack([x[a, :c] * (sum(weight[a, t] * v[t] for t in range(s)) + bias[a]) for a in range(s)])
+
+
+def modulated_siren(sines, modulators, last, omega, x, z):
+    """Mehta et al., Eq. 4, 5 for one coordinate x and latent z; each layer a pair (weight, bias)."""
+    alpha = z.new_zeros(0)
+    for (w, b), (w_mod, b_mod) in zip(sines, modulators, strict=True):
+        alpha = (w_mod @ torch.cat([alpha, z]) + b_mod).clamp(min=0)
+        x = alpha * torch.sin(omega * (w @ x + b))
+    return last[0] @ x + last[1]

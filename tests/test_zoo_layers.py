@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastweights import zoo
+from fastweights import PredictedWeight, zoo
+from fastweights.axes import Patches
 from fastweights.structures import Gated, Mixture
 
 
@@ -33,6 +34,15 @@ LAYERS = [
         (2, 1, 6, 5),
         2 * 9 * 128 + 128 + 128 * 7 + 7 + 128 * 2 * 25 * 7 + 2 * 25 * 7,
     ),
+    (lambda: zoo.SimpleGate(8), [(2, 16, 3, 4)], (2, 8, 3, 4), 0),
+    (lambda: zoo.SimplifiedChannelAttention(8), [(2, 8, 3, 4)], (2, 8, 3, 4), 8 * 8 + 8),
+    (lambda: zoo.SpatialGatingUnit(16, 5), [(2, 5, 16)], (2, 5, 8), 2 * 8 + 5 * 5 + 5),
+    (
+        lambda: zoo.ModulatedSiren(2, 3),
+        [(2, 7, 2), (2, 256)],
+        (2, 7, 3),
+        (2 + 1) * 256 + 3 * 257 * 256 + 257 * 3 + 257 * 256 + 3 * 513 * 256,
+    ),
 ]
 
 
@@ -42,6 +52,8 @@ def test_one_line_with_sizes_alone(build, inputs, output, parameters):
     y = layer(*(torch.randn(shape) for shape in inputs))
     assert y.shape == output
     assert count(layer) == parameters
+    if parameters == 0:
+        return
     y.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
     assert any(p.grad.abs().sum() > 0 for p in layer.parameters())
@@ -95,6 +107,51 @@ def test_basis_prediction_weights_are_averages_of_averages():
     assert torch.linalg.matrix_rank(weight.flatten(0, 3).double(), rtol=1e-5) <= 4
 
 
+def test_nafnet_of_these_blocks_has_the_published_number_of_parameters():
+    """SIDD: blocks 2, 2, 4, 8 down, 12 in the middle, 2, 2, 2, 2 up; width 32 and 64."""
+    for width, published in ((32, 29_159_715), (64, 115_982_915)):
+        sizes = [width * 2**n for n in range(5)]
+        down, middle, up = (2, 2, 4, 8), 12, (2, 2, 2, 2)
+        blocks = {c: count(zoo.NAFBlock(c)) for c in sizes}
+        total = sum((d + u) * blocks[c] for d, u, c in zip(down, reversed(up), sizes, strict=False))
+        total += middle * blocks[sizes[-1]]
+        total += count(nn.Conv2d(3, width, 3), nn.Conv2d(width, 3, 3))
+        for c in sizes[:-1]:
+            total += count(nn.Conv2d(c, 2 * c, 2, stride=2), nn.Conv2d(2 * c, 4 * c, 1, bias=False))
+        assert total == published
+
+
+def test_naf_block_starts_as_the_identity():
+    x = torch.randn(1, 4, 5, 6)
+    assert torch.equal(zoo.NAFBlock(4)(x), x)
+
+
+def test_a_simple_gate_between_convolutions_is_a_gated_kernel_prediction():
+    """Sec. 5: NAFNet's gate with the fixed layers around it predicts a kernel a pixel, of rank at most its channels."""
+    block, x = zoo.NAFBlock(3).double(), torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    for conv in (block.conv1, block.conv2):  # a bias of the gated half adds a constant beside the product
+        nn.init.zeros_(conv.bias)
+    wide = block.conv2(block.conv1(x))
+    expected = nn.functional.conv2d(block.gate1(wide), block.conv3.weight)
+    v = torch.einsum("ki,kuv->kiuv", block.conv1.weight[:3, :, 0, 0], block.conv2.weight[:3, 0]).flatten(1)
+    layer = PredictedWeight(Gated(block.conv3.weight[:, :, 0, 0], v), Patches(3), nn.Identity())
+    torch.testing.assert_close(layer(x, wide[:, 3:]), expected)
+    kernels = layer.weight(wide[:, 3:]).flatten(1, 2)
+    assert (torch.linalg.matrix_rank(kernels.flatten(-2)) <= 3).all()  # one space of 3 kernels for all pixels
+
+
+def test_spatial_gating_unit_starts_as_its_first_half():
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(zoo.SpatialGatingUnit(6, 5)(x), x[..., :3], rtol=1e-3, atol=1e-4)
+
+
+def test_modulated_siren_keeps_the_scale_of_its_activations():
+    torch.manual_seed(0)
+    siren = zoo.ModulatedSiren(2, 3)
+    assert siren.linears[0].weight.abs().max() <= 1 / 2
+    assert siren.linears[1].weight.abs().max() <= (6 / 256) ** 0.5 / 30
+
+
 class _Ones(nn.Module):
     def __init__(self, numbers):
         super().__init__()
@@ -111,5 +168,11 @@ def test_wrong_sizes_are_one_sentence():
         zoo.BasisPrediction(2, 4)
     with pytest.raises(ValueError, match="dim is -2"):
         zoo.Gating(3, dim=-2)
+    with pytest.raises(ValueError, match="split in two"):
+        zoo.SpatialGatingUnit(5, 4)
+    with pytest.raises(ValueError, match="x has 4 channels, expected 6"):
+        zoo.SimpleGate(3)(torch.zeros(1, 4, 2, 2))
+    with pytest.raises(ValueError, match="layers is 0"):
+        zoo.ModulatedSiren(2, 3, layers=0)
     with pytest.raises(ValueError, match="dim is 1"):
         zoo.FiLM(3, 2, dim=1)

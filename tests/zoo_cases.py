@@ -27,6 +27,11 @@ def squeeze_excitation(layer, x, context):
     return each(lambda image: oracles.squeeze_excitation(first.weight, second.weight, image), x)
 
 
+def simplified_channel_attention(layer, x, context):
+    linear = layer.predictor[-1]
+    return each(lambda image: oracles.simplified_channel_attention(linear.weight, linear.bias, image), x)
+
+
 def film(layer, x, context):
     head = layer.predictor
     gamma, beta = (context @ head.weight.T + head.bias).chunk(2, -1)
@@ -60,6 +65,13 @@ ZOO_CASES = [
         "Gating maps", lambda: zoo.Gating(3, nn.Tanh(), dim=-3, context_features=2), (2, 3, 4, 5), (2, 2, 4, 5), gating
     ),
     Case("SqueezeExcitation", lambda: zoo.SqueezeExcitation(6, 3), (6, 6, 3, 4), None, squeeze_excitation),
+    Case(
+        "SimplifiedChannelAttention",
+        lambda: zoo.SimplifiedChannelAttention(3),
+        (3, 3, 4, 5),
+        None,
+        simplified_channel_attention,
+    ),
     Case("FiLM", lambda: zoo.FiLM(4, 3), (4, 4, 5, 4), (4, 3), film),
     Case("CondConv", lambda: zoo.CondConv(2, 3, 3, 4), (2, 2, 5, 4), None, cond_conv),
     Case(

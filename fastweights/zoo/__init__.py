@@ -8,6 +8,10 @@ from fastweights.zoo.gated_kernel_prediction import GatedKernelPrediction
 from fastweights.zoo.gating import Gating
 from fastweights.zoo.hyper_linear import HyperLinear
 from fastweights.zoo.kernel_prediction import KernelPrediction
+from fastweights.zoo.modulated_siren import ModulatedSiren
+from fastweights.zoo.simple_gate import NAFBlock, SimpleGate
+from fastweights.zoo.simplified_channel_attention import SimplifiedChannelAttention
+from fastweights.zoo.spatial_gating_unit import SpatialGatingUnit
 from fastweights.zoo.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
@@ -19,5 +23,10 @@ __all__ = [
     "Gating",
     "HyperLinear",
     "KernelPrediction",
+    "ModulatedSiren",
+    "NAFBlock",
+    "SimpleGate",
+    "SimplifiedChannelAttention",
+    "SpatialGatingUnit",
     "SqueezeExcitation",
 ]

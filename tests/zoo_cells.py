@@ -1,0 +1,77 @@
+"""Published cells and models that own a forward: (build, shapes of the inputs, the equation from `oracles`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import oracles
+import torch
+from torch import Tensor, nn
+from zoo_cases import each
+
+from fastweights import zoo
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`oracle(module, *inputs)` is the equation; `parts` names the predicted weights inside, by their dotted names."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    inputs: tuple[tuple[int, ...], ...]
+    oracle: Callable[..., Tensor]
+    parts: tuple[str, ...]
+
+    def make(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        torch.manual_seed(0)
+        module = self.build().double()
+        # What starts at zero or one would hide mistakes.
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=0.5)
+        return module, tuple(torch.randn(shape, dtype=torch.float64) for shape in self.inputs)
+
+
+def simple_gate(module, x):
+    half = x.shape[1] // 2
+    return each(oracles.gating, x[:, half:], x[:, :half])
+
+
+def naf_block(module, x):
+    return each(lambda image: oracles.naf_block(module, image), x)
+
+
+def spatial_gating_unit(module, x):
+    p = module.gate.predictor
+    return each(lambda rows: oracles.spatial_gating_unit(p.proj.weight, p.proj.bias, p.norm, rows), x)
+
+
+def modulated_siren(module, x, z):
+    sines = [(m.weight, m.bias) for m in module.linears]
+    modulators = [(g.predictor[0].weight, g.predictor[0].bias) for g in module.gates]
+    last = (module.last.weight, module.last.bias)
+
+    def one(rows, latent):
+        return torch.stack(
+            [oracles.modulated_siren(sines, modulators, last, module.omega, row, latent) for row in rows]
+        )
+
+    return each(one, x, z)
+
+
+CELLS = [
+    Cell("SimpleGate", lambda: zoo.SimpleGate(3), ((2, 6, 4, 5),), simple_gate, ("gate",)),
+    Cell(
+        "NAFBlock",
+        lambda: zoo.NAFBlock(4),
+        ((2, 4, 5, 3),),
+        naf_block,
+        ("gate1.gate", "attention", "gate2.gate"),
+    ),
+    Cell("SpatialGatingUnit", lambda: zoo.SpatialGatingUnit(6, 4), ((3, 4, 6),), spatial_gating_unit, ("gate",)),
+    Cell(
+        "ModulatedSiren",
+        lambda: zoo.ModulatedSiren(2, 3, 4, hidden=5, layers=3, omega=2.0),
+        ((4, 4, 2), (4, 4)),
+        modulated_siren,
+        ("gates.0", "gates.1", "gates.2"),
+    ),
+]
