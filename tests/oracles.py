@@ -187,3 +187,59 @@ def modulated_siren(sines, modulators, last, omega, x, z):
         alpha = (w_mod @ torch.cat([alpha, z]) + b_mod).clamp(min=0)
         x = alpha * torch.sin(omega * (w @ x + b))
     return last[0] @ x + last[1]
+
+
+def dynamic_convolution(kernel, x):
+    """Eq. 21 for one image: one kernel (J, I, f, f) at every position of x (I, H, W), zeros outside."""
+    return convolution(kernel, x, padding=kernel.shape[-1] // 2)
+
+
+def convolved_in_turn(vertical, horizontal, x):
+    """Klein et al.: x (1, H, W) filtered by a column, then by a row."""
+    h, w = x.shape[1:]
+    r = len(vertical) // 2
+    padded = border(x, r, "zeros")[0]
+    columns = torch.stack([sum(vertical[u] * padded[row + u] for u in range(2 * r + 1)) for row in range(h)])
+    return torch.stack([sum(horizontal[v] * columns[:, k + v] for v in range(2 * r + 1)) for k in range(w)], -1)[None]
+
+
+def separable_convolution(vertical, horizontal, x, mode):
+    """Niklaus et al., for one image: sum over frames of v^T X h in every pixel; v, h (T, f, H, W), x (T, H, W)."""
+    t, f, h, w = vertical.shape
+    padded = border(x, f // 2, mode)
+    y = x.new_zeros(1, h, w)
+    for row, column in itertools.product(range(h), range(w)):
+        window = padded[:, row : row + f, column : column + f]
+        y[0, row, column] = sum(
+            vertical[k, :, row, column] @ window[k] @ horizontal[k, :, row, column] for k in range(t)
+        )
+    return y
+
+
+def dynamic_filter(taps, x):
+    """Jia et al., Eq. 2, for one image: taps (f f, H, W) before the softmax, x (H, W)."""
+    f = round(len(taps) ** 0.5)
+    taps = taps.exp() / taps.exp().sum(0)
+    return kernel_prediction(taps.unflatten(0, (1, 1, f, f)), x[None])[0]
+
+
+def dynamic_filter_network(network, frame, state):
+    """The published generator, layer by layer, for one frame (1, H, W) and state (128, H / 2, W / 2)."""
+
+    def leaky(layers, y, strides):
+        for layer, stride in zip(layers, strides, strict=True):
+            y = convolution(layer.weight, y, stride, layer.weight.shape[-1] // 2) + layer.bias[:, None, None]
+            y = torch.where(y > 0, y, y / 100)
+        return y
+
+    convolutions = {
+        name: [m for m in getattr(network, name) if hasattr(m, "weight")]
+        for name in ("encoder", "recurrent", "decoder")
+    }
+    state = leaky(convolutions["encoder"], frame, (1, 2, 1, 1, 1)) + leaky(convolutions["recurrent"], state, (1, 1))
+    y = leaky(convolutions["decoder"][:2], state, (1, 1))
+    y = y.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    y = leaky(convolutions["decoder"][2:], y, (1, 1, 1))
+    head = network.filter.predictor[0]
+    taps = torch.einsum("kc,chw->khw", head.weight[:, :, 0, 0], y) + head.bias[:, None, None]
+    return dynamic_filter(taps, frame[0])[None], state

@@ -34,6 +34,21 @@ LAYERS = [
         (2, 1, 6, 5),
         2 * 9 * 128 + 128 + 128 * 7 + 7 + 128 * 2 * 25 * 7 + 2 * 25 * 7,
     ),
+    (
+        lambda: zoo.DynamicConvolution2015(2, 3, 5),
+        [(2, 2, 6, 5)],
+        (2, 3, 6, 5),
+        2 * 9 * 128 + 128 + 129 * 3 * 2 * 25,
+    ),
+    (
+        lambda: zoo.DynamicConvolution2015(1, 1, 11, separable=True, context_channels=4),
+        [(2, 1, 6, 5), (2, 4, 6, 5)],
+        (2, 1, 6, 5),
+        4 * 9 * 128 + 128 + 129 * 22,
+    ),
+    (zoo.SeparableConvolution, [(1, 2, 6, 5)], (1, 1, 6, 5), 2 * 9 * 128 + 128 + 129 * 4 * 51),
+    (zoo.DynamicFilter, [(2, 1, 6, 5)], (2, 1, 6, 5), 9 * 128 + 128 + 129 * 81),
+    (lambda: zoo.DynamicFilter(5, local=False), [(2, 1, 6, 5)], (2, 1, 6, 5), 9 * 128 + 128 + 129 * 25),
     (lambda: zoo.SimpleGate(8), [(2, 16, 3, 4)], (2, 8, 3, 4), 0),
     (lambda: zoo.SimplifiedChannelAttention(8), [(2, 8, 3, 4)], (2, 8, 3, 4), 8 * 8 + 8),
     (lambda: zoo.SpatialGatingUnit(16, 5), [(2, 5, 16)], (2, 5, 8), 2 * 8 + 5 * 5 + 5),
@@ -152,6 +167,27 @@ def test_modulated_siren_keeps_the_scale_of_its_activations():
     assert siren.linears[1].weight.abs().max() <= (6 / 256) ** 0.5 / 30
 
 
+def test_the_dynamic_filter_network_for_moving_digits_has_the_published_number_of_parameters():
+    assert count(zoo.DynamicFilterNetwork()) == 637_361
+
+
+def test_dynamic_filters_are_averages():
+    for local in (True, False):
+        layer, x = zoo.DynamicFilter(3, local=local), torch.randn(2, 1, 5, 6)
+        weight = layer.weight(x)
+        assert weight.shape[1:3] == ((5, 6) if local else (1, 1))
+        assert (weight > 0).all()
+        torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:-1]))
+
+
+def test_separable_kernels_have_rank_one_and_few_numbers():
+    layer, x = zoo.SeparableConvolution(2, 5), torch.randn(1, 2, 6, 7)
+    code = layer.code(x)
+    assert code.vertical.shape[1] + code.horizontal.shape[1] == 4 * 5
+    kernels = layer.weight(x).detach().unflatten(-1, (2, 5, 5)).double()
+    assert (torch.linalg.matrix_rank(kernels, rtol=1e-5) == 1).all()
+
+
 class _Ones(nn.Module):
     def __init__(self, numbers):
         super().__init__()
@@ -174,5 +210,16 @@ def test_wrong_sizes_are_one_sentence():
         zoo.SimpleGate(3)(torch.zeros(1, 4, 2, 2))
     with pytest.raises(ValueError, match="layers is 0"):
         zoo.ModulatedSiren(2, 3, layers=0)
+    for build in (
+        zoo.DynamicFilter,
+        lambda f: zoo.SeparableConvolution(2, f),
+        lambda f: zoo.DynamicConvolution2015(1, 1, f),
+    ):
+        with pytest.raises(ValueError, match="kernel_size is 4, expected an odd number"):
+            build(4)
+    with pytest.raises(ValueError, match="out_channels is 2, expected 1 with separable"):
+        zoo.DynamicConvolution2015(1, 2, 3, separable=True)
+    with pytest.raises(ValueError, match="5 x 4 pixels, expected even sizes"):
+        zoo.DynamicFilterNetwork()(torch.zeros(1, 1, 5, 4))
     with pytest.raises(ValueError, match="dim is 1"):
         zoo.FiLM(3, 2, dim=1)

@@ -59,6 +59,39 @@ def basis_prediction(layer, x, context):
     return y if x.ndim == 5 else y.squeeze(1)
 
 
+def dynamic_convolution(layer, x, context):
+    f, j = layer.axes.kernel_size, layer.structure.out_features
+    kernels = layer.code(context).unflatten(1, (j, -1, f, f))[..., 0, 0]
+    return each(oracles.dynamic_convolution, kernels, x)
+
+
+def convolved_in_turn(layer, x, context):
+    numbers = layer.predictor[0](context)[..., 0, 0].exp()
+    vertical, horizontal = (part / part.sum(1, keepdim=True) for part in numbers.chunk(2, 1))
+    return each(oracles.convolved_in_turn, vertical, horizontal, x)
+
+
+def separable_convolution(layer, x, context):
+    code = layer.code(context)
+    v, h = (part.unflatten(1, (code.frames, -1)) for part in (code.vertical, code.horizontal))
+    if x.ndim == 4:
+        return each(lambda *one: oracles.separable_convolution(*one, layer.axes.padding_mode), v, h, x)
+    return torch.stack(
+        [
+            each(lambda *one: oracles.separable_convolution(*one, layer.axes.padding_mode), v, h, colour)
+            for colour in x.unbind(1)
+        ],
+        1,
+    )
+
+
+def dynamic_filter(layer, x, context):
+    taps = layer.predictor[0](context).expand(-1, -1, *x.shape[-2:])
+    images = x if x.ndim == 5 else x.unsqueeze(1)
+    y = torch.stack([each(oracles.dynamic_filter, taps, channel[:, 0]) for channel in images.unbind(1)], 1)
+    return y.unsqueeze(2) if x.ndim == 5 else y
+
+
 ZOO_CASES = [
     Case("Gating", lambda: zoo.Gating(4, context_features=2), (3, 3, 4), (3, 2), gating),
     Case(
@@ -88,5 +121,35 @@ ZOO_CASES = [
         (2, 3, 2, 4, 5),
         (2, 3, 4, 5),
         basis_prediction,
+    ),
+    Case(
+        "DynamicConvolution2015",
+        lambda: zoo.DynamicConvolution2015(2, 3, 3, context_channels=4),
+        (3, 2, 5, 4),
+        (3, 4, 5, 4),
+        dynamic_convolution,
+    ),
+    Case(
+        "DynamicConvolution2015 separable",
+        lambda: zoo.DynamicConvolution2015(1, 1, 5, separable=True, context_channels=2),
+        (2, 1, 7, 6),
+        (2, 2, 7, 6),
+        convolved_in_turn,
+    ),
+    Case("SeparableConvolution", lambda: zoo.SeparableConvolution(2, 5), (2, 2, 6, 7), None, separable_convolution),
+    Case(
+        "SeparableConvolution colour",
+        lambda: zoo.SeparableConvolution(2, 3, context_channels=1, padding_mode="zeros"),
+        (2, 3, 2, 4, 5),
+        (2, 1, 4, 5),
+        separable_convolution,
+    ),
+    Case("DynamicFilter", lambda: zoo.DynamicFilter(3), (2, 1, 5, 6), None, dynamic_filter),
+    Case(
+        "DynamicFilter of an image, channels",
+        lambda: zoo.DynamicFilter(3, local=False, context_channels=2),
+        (2, 3, 1, 5, 4),
+        (2, 2, 5, 4),
+        dynamic_filter,
     ),
 ]

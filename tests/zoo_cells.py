@@ -18,7 +18,7 @@ class Cell:
     name: str
     build: Callable[[], nn.Module]
     inputs: tuple[tuple[int, ...], ...]
-    oracle: Callable[..., Tensor]
+    oracle: Callable[..., Tensor | tuple[Tensor, ...]]
     parts: tuple[str, ...]
 
     def make(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -26,7 +26,7 @@ class Cell:
         module = self.build().double()
         # What starts at zero or one would hide mistakes.
         for parameter in module.parameters():
-            nn.init.normal_(parameter, std=0.5)
+            nn.init.normal_(parameter, std=min(0.5, 1 / parameter[0].numel() ** 0.5))
         return module, tuple(torch.randn(shape, dtype=torch.float64) for shape in self.inputs)
 
 
@@ -57,6 +57,11 @@ def modulated_siren(module, x, z):
     return each(one, x, z)
 
 
+def dynamic_filter_network(module, frame, state):
+    pairs = [oracles.dynamic_filter_network(module, *one) for one in zip(frame, state, strict=True)]
+    return tuple(torch.stack(part) for part in zip(*pairs, strict=True))
+
+
 CELLS = [
     Cell("SimpleGate", lambda: zoo.SimpleGate(3), ((2, 6, 4, 5),), simple_gate, ("gate",)),
     Cell(
@@ -73,5 +78,12 @@ CELLS = [
         ((4, 4, 2), (4, 4)),
         modulated_siren,
         ("gates.0", "gates.1", "gates.2"),
+    ),
+    Cell(
+        "DynamicFilterNetwork",
+        lambda: zoo.DynamicFilterNetwork(3),
+        ((2, 1, 4, 6), (2, 128, 2, 3)),
+        dynamic_filter_network,
+        ("filter",),
     ),
 ]

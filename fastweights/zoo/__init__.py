@@ -2,6 +2,8 @@
 
 from fastweights.zoo.basis_prediction import BasisPrediction
 from fastweights.zoo.cond_conv import CondConv
+from fastweights.zoo.dynamic_convolution import DynamicConvolution2015
+from fastweights.zoo.dynamic_filter import DynamicFilter, DynamicFilterNetwork
 from fastweights.zoo.film import FiLM
 from fastweights.zoo.gated_double_layer import GatedDoubleLayer
 from fastweights.zoo.gated_kernel_prediction import GatedKernelPrediction
@@ -9,6 +11,7 @@ from fastweights.zoo.gating import Gating
 from fastweights.zoo.hyper_linear import HyperLinear
 from fastweights.zoo.kernel_prediction import KernelPrediction
 from fastweights.zoo.modulated_siren import ModulatedSiren
+from fastweights.zoo.separable_convolution import SeparableConvolution
 from fastweights.zoo.simple_gate import NAFBlock, SimpleGate
 from fastweights.zoo.simplified_channel_attention import SimplifiedChannelAttention
 from fastweights.zoo.spatial_gating_unit import SpatialGatingUnit
@@ -17,6 +20,9 @@ from fastweights.zoo.squeeze_excitation import SqueezeExcitation
 __all__ = [
     "BasisPrediction",
     "CondConv",
+    "DynamicConvolution2015",
+    "DynamicFilter",
+    "DynamicFilterNetwork",
     "FiLM",
     "GatedDoubleLayer",
     "GatedKernelPrediction",
@@ -25,6 +31,7 @@ __all__ = [
     "KernelPrediction",
     "ModulatedSiren",
     "NAFBlock",
+    "SeparableConvolution",
     "SimpleGate",
     "SimplifiedChannelAttention",
     "SpatialGatingUnit",

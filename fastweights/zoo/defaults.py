@@ -18,6 +18,17 @@ def image_predictor(context_channels: int, code_channels: int, hidden: int = 128
     )
 
 
+def pooled_image_predictor(context_channels: int, numbers: int, hidden: int = 128) -> nn.Sequential:
+    """3 x 3 convolution -> 128 -> ReLU -> global average pooling -> linear head, for one code an image (B, k, 1, 1)."""
+    return nn.Sequential(
+        nn.Conv2d(context_channels, hidden, 3, padding=1),
+        nn.ReLU(),
+        *pool(),
+        nn.Linear(hidden, numbers),
+        nn.Unflatten(1, (numbers, 1, 1)),
+    )
+
+
 def pool() -> list[nn.Module]:
     """Global average pooling, (B, C, H, W) -> (B, C)."""
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
