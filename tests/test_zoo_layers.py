@@ -1,12 +1,16 @@
 """Published layers: one line with their sizes alone, the literature's counts of parameters, what sets each apart."""
 
+import oracles
 import pytest
+import sequence_oracles
 import torch
 from torch import nn
 
 from fastweights import PredictedWeight, zoo
-from fastweights.axes import Patches
-from fastweights.structures import Gated, Mixture
+from fastweights.axes import Channels, Patches, Sequence
+from fastweights.codes import Sliced
+from fastweights.cost import measure
+from fastweights.structures import Direct, Gated, Mixture, Outer, softmax
 
 
 def count(*modules):
@@ -49,6 +53,14 @@ LAYERS = [
     (zoo.SeparableConvolution, [(1, 2, 6, 5)], (1, 1, 6, 5), 2 * 9 * 128 + 128 + 129 * 4 * 51),
     (zoo.DynamicFilter, [(2, 1, 6, 5)], (2, 1, 6, 5), 9 * 128 + 128 + 129 * 81),
     (lambda: zoo.DynamicFilter(5, local=False), [(2, 1, 6, 5)], (2, 1, 6, 5), 9 * 128 + 128 + 129 * 25),
+    (lambda: zoo.DynamicAlignmentUnits(6, 16), [(2, 6, 5, 4)], (2, 16, 5, 4), 6 * 9 * 32 + 33 * 16 * 6 * 9),
+    (lambda: zoo.HDRNet(32, 4, 2), [(2, 3, 9, 7)], (2, 3, 9, 7), None),
+    (lambda: zoo.DecomposableAttention(200), [(2, 5, 200)], (2, 5, 200), 2 * 200 * 201),
+    (lambda: zoo.AdditiveAttention(10, 12, 8), [(2, 5, 12), (2, 3, 10)], (2, 3, 12), 10 * 8 + 8 + 12 * 8 + 8),
+    (zoo.MultiHeadAttention, [(2, 5, 512)], (2, 5, 512), 1_050_624),
+    (lambda: zoo.MultiHeadAttention(6, 2, bias=False), [(2, 5, 6), (2, 3, 6)], (2, 3, 6), 4 * 36),
+    (lambda: zoo.LinearAttention(12), [(2, 5, 12)], (2, 5, 12), 2 * 13 * 64),
+    (lambda: zoo.FastWeightMemory(12), [(2, 5, 12)], (2, 5, 12), 2 * 13 * 64),
     (lambda: zoo.SimpleGate(8), [(2, 16, 3, 4)], (2, 8, 3, 4), 0),
     (lambda: zoo.SimplifiedChannelAttention(8), [(2, 8, 3, 4)], (2, 8, 3, 4), 8 * 8 + 8),
     (lambda: zoo.SpatialGatingUnit(16, 5), [(2, 5, 16)], (2, 5, 8), 2 * 8 + 5 * 5 + 5),
@@ -66,7 +78,7 @@ def test_one_line_with_sizes_alone(build, inputs, output, parameters):
     layer = build()
     y = layer(*(torch.randn(shape) for shape in inputs))
     assert y.shape == output
-    assert count(layer) == parameters
+    assert parameters is None or count(layer) == parameters
     if parameters == 0:
         return
     y.square().mean().backward()
@@ -188,6 +200,136 @@ def test_separable_kernels_have_rank_one_and_few_numbers():
     assert (torch.linalg.matrix_rank(kernels, rtol=1e-5) == 1).all()
 
 
+def test_coda_network_for_cifar10_has_the_published_number_of_parameters():
+    assert count(zoo.CoDANetwork()) == 7_782_816
+    fewer = zoo.CoDANetwork(ranks=(8, 8, 16, 16, 16, 16, 16, 16, 16))
+    assert count(fewer) == 2_034_960
+
+
+@pytest.mark.parametrize("norm", ["squash", "l2"])
+def test_coda_network_is_its_linear_map_and_the_product_of_its_layers(norm):
+    """For each image the network is one matrix: found by going back from the classes, and by multiplying all layers."""
+    network = zoo.CoDANetwork(4, (3, 5, 2), (2, 3, 2), (3, 3, 1), (1, 2, 1), norm=norm, temperature=3.0).double()
+    x = zoo.with_inverse(torch.rand(2, 2, 4, 5, dtype=torch.float64))
+    maps = network.linear_map(x)
+    torch.testing.assert_close(torch.einsum("bjihw,bihw->bj", maps, x) + network.bias, network(x))
+    activation, numbers = x, x[0].numel()
+    product = torch.eye(numbers, dtype=torch.float64).unflatten(0, x.shape[1:]).expand(2, -1, -1, -1, -1)
+    for layer in network.layers:
+        code = layer.code(activation)
+        product = torch.stack([layer.product(code, image) for image in product.unbind(-1)], -1)
+        activation = layer.product(code, activation)
+    expected = (product.sum((2, 3)) / network.temperature).unflatten(-1, x.shape[1:])
+    torch.testing.assert_close(maps, expected)
+    # Linear for each image, not in the image.
+    assert not torch.allclose(network.linear_map(0.5 * x), maps, rtol=1e-3)
+
+
+def test_dynamic_alignment_units_stay_below_the_norm_of_their_patch():
+    for norm in ("squash", "l2"):
+        layer, x = zoo.DynamicAlignmentUnits(2, 3, 3, 2, norm=norm).double(), torch.randn(1, 2, 5, 4).double()
+        size = layer.weight(10 * x).norm(dim=-1)
+        assert (size < 1).all() if norm == "squash" else torch.allclose(size, torch.ones_like(size))
+        zero = layer.predictor[-1](torch.zeros(1, 54, 1, 1))
+        assert torch.equal(zero, torch.zeros_like(zero))
+
+
+def test_hdrnet_has_the_published_number_of_parameters_and_starts_at_the_luminance():
+    layer = zoo.HDRNet()
+    assert count(layer.predictor.coefficients) == 481_968
+    image = torch.rand(1, 3, 6, 5)
+    torch.testing.assert_close(layer.predictor.guide(image), image.mean(1))
+    code = layer.code(image)
+    assert code.grid.shape == (1, 8, 12, 16, 16)
+    assert layer.weight(image).shape == (1, 6, 5, 3, 3)
+
+
+def test_hdrnet_reads_the_bin_of_its_guide():
+    grid = torch.zeros(1, 2, 12, 1, 1)
+    grid[:, 0, 9:], grid[:, 1, 9:] = 10.0, 20.0  # the bias of the dark and of the bright bin
+    guide = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]])
+    layer = zoo.HDRNet(predictor=nn.Identity())
+    y = layer.product(Sliced(grid, guide), torch.rand(1, 3, 1, 5))
+    torch.testing.assert_close(y[0, 0, 0], torch.tensor([10.0, 10.0, 15.0, 20.0, 20.0]))
+
+
+def test_hdrnet_takes_its_own_small_image():
+    layer, image = zoo.HDRNet(8, 4, 2), torch.rand(2, 3, 9, 7)
+    small = nn.functional.interpolate(image, (8, 8), mode="bilinear", antialias=True)
+    torch.testing.assert_close(layer(image, (small, image)), layer(image))
+
+
+def test_decomposable_attention_of_a_pair_of_sequences():
+    layer = zoo.DecomposableAttention(4, 3).double()
+    a, b = torch.randn(2, 5, 4, dtype=torch.float64), torch.randn(2, 6, 4, dtype=torch.float64)
+    layers = [m for m in layer.predictor.network if isinstance(m, nn.Linear)]
+    expected = torch.stack([sequence_oracles.decomposable_attention(layers, *one) for one in zip(a, b, strict=True)])
+    torch.testing.assert_close(layer(b, (a, b)), expected)
+    assert layer.operation(layer.code((a, b)), b) == "scaled dot-product attention"
+
+
+def test_the_model_around_decomposable_attention_has_the_published_size():
+    """SNLI: 300 -> 200 without bias, F, then G and H of two layers, three classes: 382 thousand."""
+    compare, aggregate = ([nn.Linear(400, 200), nn.Linear(200, 200)] for _ in range(2))
+    around = [nn.Linear(300, 200, bias=False), *compare, *aggregate, nn.Linear(200, 3)]
+    assert round(count(zoo.DecomposableAttention(200), *around), -3) == 382_000
+
+
+def test_heads_of_eq_20_on_the_input_itself():
+    """Without linear maps around it, output channel i + h n_i is channel i of head h."""
+    predictor = zoo.MultiHeadAttention(6, 3).attention.predictor.double()
+    part = PredictedWeight(Outer(2, softmax), Sequence(), predictor)
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    y = part(x.unsqueeze(1).expand(-1, 3, -1, -1), x).transpose(1, 2).flatten(2)
+    p, q = predictor(x)
+    for h, b in ((0, 0), (2, 1)):
+        expected = oracles.attention(p[b, h].view(5, 2), q[b, h].view(5, 2), x[b], softmax=True)
+        torch.testing.assert_close(y[b, :, h * 6 : (h + 1) * 6], expected)
+
+
+def test_a_softmax_raises_the_rank_of_an_outer_product():
+    """Eq. 18: at most r without it, more with it."""
+    code = (torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64))
+    assert torch.linalg.matrix_rank(Outer(1).materialize(code)) == 1
+    assert torch.linalg.matrix_rank(Outer(1, softmax).materialize(code)) > 1
+
+
+def test_attention_mixes_positions_and_a_hypernetwork_layer_channels():
+    """Eq. 17 against Eq. 1: the same predicted matrix along the sequence, and along the channels."""
+    matrix, x = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
+    along, across = (PredictedWeight(Direct(4, 4), axes, nn.Identity()) for axes in (Sequence(), Channels()))
+    torch.testing.assert_close(along(x, matrix.flatten(1)), matrix @ x)
+    torch.testing.assert_close(across(x, matrix.flatten(1)), (matrix @ x.mT).mT)
+
+
+def test_attention_without_its_scores_holds_no_matrix_of_positions():
+    layer, x = zoo.DecomposableAttention(4, 3), torch.randn(1, 300, 4)
+    assert measure(layer, x).largest_bytes < 300 * 300 * 4
+
+
+def test_static_hypernetworks_have_the_published_numbers_of_parameters():
+    assert count(zoo.HyperHead(16, 16, 7, embedding=4, hidden=4)) == 4_240  # MNIST, in place of 12,544
+    assert count(zoo.HyperHead(16, 16, 3)) == 75_920  # a wide residual network's unit
+    head = zoo.HyperHead(16, 16, 3)
+    layers = nn.ModuleList([zoo.StaticHyperConv2d(16, 32, head=head), zoo.StaticHyperConv2d(32, 32, head=head)])
+    assert count(layers) == 75_920 + (2 + 4) * 64
+
+
+def test_static_kernels_start_at_the_scale_of_a_convolution():
+    torch.manual_seed(0)
+    ours = zoo.StaticHyperConv2d(64, 64).tiles.kernel().std()
+    plain = nn.Conv2d(64, 64, 3).weight.std()
+    assert 0.5 < ours / plain < 5
+
+
+def test_hyper_lstm_counts():
+    n, i, s, e = 20, 10, 16, 4
+    main = 4 * n * (i + n) + 4 * n + 5 * 2 * n
+    small = 4 * s * (i + n + s) + 5 * 2 * s
+    scales = 2 * (4 * e * (s + 1) + 4 * n * e) + (4 * e * s + 4 * n * e)
+    assert count(zoo.HyperLSTMCell(i, n, s, e)) == main + small + scales
+
+
 class _Ones(nn.Module):
     def __init__(self, numbers):
         super().__init__()
@@ -197,7 +339,7 @@ class _Ones(nn.Module):
         return context.new_ones(len(context), self.numbers)
 
 
-def test_wrong_sizes_are_one_sentence():
+def test_wrong_sizes_are_one_sentence(unchecked_shapes):
     with pytest.raises(ValueError, match="8 channels reduced by 16 leave none"):
         zoo.SqueezeExcitation(8)
     with pytest.raises(ValueError, match="odd number of taps"):
@@ -221,5 +363,17 @@ def test_wrong_sizes_are_one_sentence():
         zoo.DynamicConvolution2015(1, 2, 3, separable=True)
     with pytest.raises(ValueError, match="5 x 4 pixels, expected even sizes"):
         zoo.DynamicFilterNetwork()(torch.zeros(1, 1, 5, 4))
+    with pytest.raises(ValueError, match="kernel_size is 2"):
+        zoo.DynamicAlignmentUnits(2, 3, 2)
+    with pytest.raises(ValueError, match="'l1', expected 'l2' or 'squash'"):
+        zoo.DynamicAlignmentUnits(2, 3, norm="l1")
+    with pytest.raises(ValueError, match="expected one of each a layer"):
+        zoo.CoDANetwork(6, (4, 3), (2,), (3, 1), (1, 1))
+    with pytest.raises(ValueError, match="a power of two between them"):
+        zoo.HDRNet(24, 16)
+    with pytest.raises(ValueError, match="6 features cannot be split into 4 heads"):
+        zoo.MultiHeadAttention(6, 4)
+    with pytest.raises(ValueError, match="20 to 16 channels cannot be tiled by units of 16 to 16"):
+        zoo.StaticHyperConv2d(20, 16)
     with pytest.raises(ValueError, match="dim is 1"):
         zoo.FiLM(3, 2, dim=1)

@@ -1,6 +1,7 @@
 """The cases of published layers; `cases` holds those of the core. A layer's oracle reads its parameters by name."""
 
-import oracles
+import image_oracles
+import sequence_oracles
 import torch
 from case import Case
 from torch import nn
@@ -17,25 +18,25 @@ def gating(layer, x, context):
     gates = layer.predictor(context)
     if layer.axes.dim == -1:  # x (B, N, C), gates (B, C)
         return torch.stack(
-            [each(lambda row, g=g: oracles.gating(g, row), rows) for g, rows in zip(gates, x, strict=True)]
+            [each(lambda row, g=g: image_oracles.gating(g, row), rows) for g, rows in zip(gates, x, strict=True)]
         )
-    return each(oracles.gating, gates, x)
+    return each(image_oracles.gating, gates, x)
 
 
 def squeeze_excitation(layer, x, context):
     first, second = (module for module in layer.predictor if isinstance(module, nn.Linear))
-    return each(lambda image: oracles.squeeze_excitation(first.weight, second.weight, image), x)
+    return each(lambda image: image_oracles.squeeze_excitation(first.weight, second.weight, image), x)
 
 
 def simplified_channel_attention(layer, x, context):
     linear = layer.predictor[-1]
-    return each(lambda image: oracles.simplified_channel_attention(linear.weight, linear.bias, image), x)
+    return each(lambda image: image_oracles.simplified_channel_attention(linear.weight, linear.bias, image), x)
 
 
 def film(layer, x, context):
     head = layer.predictor
     gamma, beta = (context @ head.weight.T + head.bias).chunk(2, -1)
-    return each(oracles.film, gamma, beta, x)
+    return each(image_oracles.film, gamma, beta, x)
 
 
 def cond_conv(layer, x, context):
@@ -43,7 +44,9 @@ def cond_conv(layer, x, context):
     f, axes = layer.axes.kernel_size, layer.axes
     experts = layer.structure.templates.unflatten(-1, (-1, f, f))
     biases = layer.predictor.biases
-    return each(lambda r, image: oracles.cond_conv(experts, biases, r, image, axes.stride, axes.border), routing, x)
+    return each(
+        lambda r, image: image_oracles.cond_conv(experts, biases, r, image, axes.stride, axes.border), routing, x
+    )
 
 
 def basis_prediction(layer, x, context):
@@ -53,7 +56,7 @@ def basis_prediction(layer, x, context):
     basis = basis.flatten(1).unflatten(1, (x.shape[-3], f, f, r)).movedim(-1, 1)
 
     def one(c, v, images):  # colours share the kernels
-        return torch.stack([oracles.basis_prediction(c, v, image, layer.axes.padding_mode) for image in images])
+        return torch.stack([image_oracles.basis_prediction(c, v, image, layer.axes.padding_mode) for image in images])
 
     y = each(one, coefficients, basis, x if x.ndim == 5 else x.unsqueeze(1))
     return y if x.ndim == 5 else y.squeeze(1)
@@ -62,23 +65,23 @@ def basis_prediction(layer, x, context):
 def dynamic_convolution(layer, x, context):
     f, j = layer.axes.kernel_size, layer.structure.out_features
     kernels = layer.code(context).unflatten(1, (j, -1, f, f))[..., 0, 0]
-    return each(oracles.dynamic_convolution, kernels, x)
+    return each(image_oracles.dynamic_convolution, kernels, x)
 
 
 def convolved_in_turn(layer, x, context):
     numbers = layer.predictor[0](context)[..., 0, 0].exp()
     vertical, horizontal = (part / part.sum(1, keepdim=True) for part in numbers.chunk(2, 1))
-    return each(oracles.convolved_in_turn, vertical, horizontal, x)
+    return each(image_oracles.convolved_in_turn, vertical, horizontal, x)
 
 
 def separable_convolution(layer, x, context):
     code = layer.code(context)
     v, h = (part.unflatten(1, (code.frames, -1)) for part in (code.vertical, code.horizontal))
     if x.ndim == 4:
-        return each(lambda *one: oracles.separable_convolution(*one, layer.axes.padding_mode), v, h, x)
+        return each(lambda *one: image_oracles.separable_convolution(*one, layer.axes.padding_mode), v, h, x)
     return torch.stack(
         [
-            each(lambda *one: oracles.separable_convolution(*one, layer.axes.padding_mode), v, h, colour)
+            each(lambda *one: image_oracles.separable_convolution(*one, layer.axes.padding_mode), v, h, colour)
             for colour in x.unbind(1)
         ],
         1,
@@ -88,8 +91,42 @@ def separable_convolution(layer, x, context):
 def dynamic_filter(layer, x, context):
     taps = layer.predictor[0](context).expand(-1, -1, *x.shape[-2:])
     images = x if x.ndim == 5 else x.unsqueeze(1)
-    y = torch.stack([each(oracles.dynamic_filter, taps, channel[:, 0]) for channel in images.unbind(1)], 1)
+    y = torch.stack([each(image_oracles.dynamic_filter, taps, channel[:, 0]) for channel in images.unbind(1)], 1)
     return y.unsqueeze(2) if x.ndim == 5 else y
+
+
+def dynamic_alignment(layer, x, context):
+    first, second, norm = layer.predictor
+    one = (first.weight, second.weight[..., 0, 0], second.bias, norm.norm)
+    return each(lambda image: image_oracles.dynamic_alignment_units(*one, image, layer.axes.stride), x)
+
+
+def hdrnet(layer, x, context):
+    code = layer.code(context)
+    numbers = each(image_oracles.bilateral_slice, code.grid, code.guide)
+    matrices = torch.cat([numbers[:, :9].unflatten(1, (3, 3)), numbers[:, 9:].unsqueeze(2)], 2)
+    return each(image_oracles.affine_colour, matrices, x)
+
+
+def decomposable_attention(layer, x, context):
+    layers = [m for m in layer.predictor.network if isinstance(m, nn.Linear)]
+    return each(lambda rows: sequence_oracles.decomposable_attention(layers, rows, rows), x)
+
+
+def linear_attention(layer, x, context):
+    maps = layer.predictor
+    p, q = (torch.nn.functional.elu(m(context)) + 1 for m in (maps.queries, maps.keys))
+    return each(lambda *one: sequence_oracles.linear_attention(*one, maps.normalize), p, q, x)
+
+
+def fast_weight_memory(layer, x, context):
+    f, maps = layer.structure.f, layer.predictor
+    return each(
+        lambda *one: sequence_oracles.fast_weight_memory(*one, f.decay, f.rate),
+        maps.read(context),
+        maps.write(context),
+        x,
+    )
 
 
 ZOO_CASES = [
@@ -151,5 +188,31 @@ ZOO_CASES = [
         (2, 3, 1, 5, 4),
         (2, 2, 5, 4),
         dynamic_filter,
+    ),
+    Case("DynamicAlignmentUnits", lambda: zoo.DynamicAlignmentUnits(2, 3, 3, 2), (2, 2, 5, 4), None, dynamic_alignment),
+    Case(
+        "DynamicAlignmentUnits stride, l2",
+        lambda: zoo.DynamicAlignmentUnits(3, 2, 3, 2, stride=2, norm="l2"),
+        (2, 3, 6, 5),
+        None,
+        dynamic_alignment,
+    ),
+    Case("HDRNet", lambda: zoo.HDRNet(8, 4, 2), (2, 3, 7, 6), (2, 3, 7, 6), hdrnet),
+    Case("DecomposableAttention", lambda: zoo.DecomposableAttention(4, 3), (2, 5, 4), None, decomposable_attention),
+    Case("LinearAttention", lambda: zoo.LinearAttention(4, 3), (2, 5, 4), None, linear_attention),
+    Case(
+        "LinearAttention of a context",
+        lambda: zoo.LinearAttention(2, 2, normalize=False),
+        (3, 3, 4),
+        (3, 3, 2),
+        linear_attention,
+    ),
+    Case("FastWeightMemory", lambda: zoo.FastWeightMemory(4, 3), (2, 5, 4), None, fast_weight_memory),
+    Case(
+        "FastWeightMemory decay",
+        lambda: zoo.FastWeightMemory(3, 2, decay=0.95, rate=0.5),
+        (2, 4, 2),
+        (2, 4, 3),
+        fast_weight_memory,
     ),
 ]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import oracles
+import image_oracles
+import sequence_oracles
 import torch
 from torch import Tensor, nn
 from zoo_cases import each
@@ -32,16 +33,16 @@ class Cell:
 
 def simple_gate(module, x):
     half = x.shape[1] // 2
-    return each(oracles.gating, x[:, half:], x[:, :half])
+    return each(image_oracles.gating, x[:, half:], x[:, :half])
 
 
 def naf_block(module, x):
-    return each(lambda image: oracles.naf_block(module, image), x)
+    return each(lambda image: image_oracles.naf_block(module, image), x)
 
 
 def spatial_gating_unit(module, x):
     p = module.gate.predictor
-    return each(lambda rows: oracles.spatial_gating_unit(p.proj.weight, p.proj.bias, p.norm, rows), x)
+    return each(lambda rows: sequence_oracles.spatial_gating_unit(p.proj.weight, p.proj.bias, p.norm, rows), x)
 
 
 def modulated_siren(module, x, z):
@@ -51,15 +52,35 @@ def modulated_siren(module, x, z):
 
     def one(rows, latent):
         return torch.stack(
-            [oracles.modulated_siren(sines, modulators, last, module.omega, row, latent) for row in rows]
+            [sequence_oracles.modulated_siren(sines, modulators, last, module.omega, row, latent) for row in rows]
         )
 
     return each(one, x, z)
 
 
 def dynamic_filter_network(module, frame, state):
-    pairs = [oracles.dynamic_filter_network(module, *one) for one in zip(frame, state, strict=True)]
+    pairs = [image_oracles.dynamic_filter_network(module, *one) for one in zip(frame, state, strict=True)]
     return tuple(torch.stack(part) for part in zip(*pairs, strict=True))
+
+
+def coda_network(module, x):
+    for layer in module.layers:
+        first, second, norm = layer.predictor
+        one = (first.weight, second.weight[..., 0, 0], second.bias, norm.norm)
+        x = each(lambda image, one=one, s=layer.axes.stride: image_oracles.dynamic_alignment_units(*one, image, s), x)
+    return x.sum((-1, -2)) / module.temperature + module.bias
+
+
+def multi_head_attention(module, x, queries):
+    maps = (module.attention.predictor.queries, module.attention.predictor.keys, module.values, module.output)
+    pairs = [(m.weight, m.bias) for m in maps]
+    return each(lambda *one: sequence_oracles.multi_head_attention(pairs, module.heads, *one), x, queries)
+
+
+def additive_attention(module, x, queries):
+    s = module.scores
+    parameters = (s.queries.weight, s.queries.bias, s.keys.weight, s.score.weight[0])
+    return each(lambda *one: sequence_oracles.additive_attention(*parameters, *one), x, queries)
 
 
 CELLS = [
@@ -86,4 +107,20 @@ CELLS = [
         dynamic_filter_network,
         ("filter",),
     ),
+    Cell(
+        "CoDANetwork",
+        lambda: zoo.CoDANetwork(4, (3, 2), (2, 2), (3, 1), (2, 1), temperature=2.0),
+        ((2, 4, 5, 6),),
+        coda_network,
+        ("layers.0", "layers.1"),
+    ),
+    Cell(
+        "MultiHeadAttention",
+        lambda: zoo.MultiHeadAttention(6, 3),
+        ((3, 4, 6), (3, 5, 6)),
+        multi_head_attention,
+        ("attention",),
+    ),
+    # The part is made for the lengths at hand.
+    Cell("AdditiveAttention", lambda: zoo.AdditiveAttention(3, 4, 5), ((2, 5, 4), (2, 3, 3)), additive_attention, ()),
 ]

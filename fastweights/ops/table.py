@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastweights.axes import Axes, Patches
-from fastweights.codes import Code, Upsampled, dense, pointwise
+from fastweights.axes import Axes, Patches, Sequence
+from fastweights.codes import Code, Sliced, Upsampled, dense, pointwise
 from fastweights.ops.local_conv import local_conv
-from fastweights.structures import Direct, Gated, Mixture, Structure
+from fastweights.structures import Direct, Gated, Mixture, Outer, Structure, softmax
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bo
     With per_frame=True one product for each index t of x's axis -3, all others zero, stacked before the output axis;
     their sum is the product.
     """
-    code = _expand(code, x)
+    code = expand(code, x)
     aligned = tuple(axes.align(part, x) for part in code) if isinstance(code, tuple) else axes.align(code, x)
     columns = axes.split(x)
     if not per_frame:
@@ -61,9 +61,9 @@ def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bo
     return torch.stack(each, dim=-4)
 
 
-def _expand(code: Code, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+def expand(code: Code, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     """A dense code; a low-precision one is widened first, so that interpolation does not round."""
-    if isinstance(code, Upsampled):
+    if isinstance(code, Upsampled | Sliced):
         code = code.map(lambda numbers: numbers.to(torch.promote_types(numbers.dtype, x.dtype)))
     return dense(code)
 
@@ -120,7 +120,7 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
     if per_frame:
         alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
         return torch.stack([_gated_product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
-    gates: Any = _expand(code, x)
+    gates: Any = expand(code, x)
     filters: Any = structure.v
     extra = x.shape[1:-3]
     images = x.reshape(-1, *x.shape[-3:])
@@ -145,8 +145,35 @@ def _gates_fit(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
     return structure.v is not None and (structure.u is not None or axes.out_kernel_size == 1)
 
 
+def _is_softmax_attention(structure: Outer, axes: Sequence, code: tuple[Tensor, Tensor], x: Tensor) -> bool:
+    # Codes that differ between the channels of x are no attention.
+    return structure.f is softmax and all(part.ndim < x.ndim for part in code)
+
+
+def _attention_product(
+    structure: Outer, axes: Sequence, code: tuple[Tensor, Tensor], x: Tensor, per_frame: bool
+) -> Tensor:
+    """Attention without its matrix of scores, by torch's own operation."""
+    if per_frame:
+        return plain(structure, axes, code, x, per_frame)  # says why not
+    dtype = torch.promote_types(torch.promote_types(code[0].dtype, code[1].dtype), x.dtype)
+    # Aligned codes have an axis of length 1 for x's channels; here they stand last.
+    p, q = (axes.align(part, x)[..., 0, :].unflatten(-1, (-1, structure.rank)).to(dtype) for part in code)
+    # The operation that holds no scores takes four axes, and one width for codes and x; zeros add nothing.
+    width = max(structure.rank, x.shape[-1])
+    p, q, wide = (
+        F.pad(part.expand(*x.shape[:-2], *part.shape[-2:]), (0, width - part.shape[-1])).reshape(
+            -1, 1, part.shape[-2], width
+        )
+        for part in (p, q, x.to(dtype))
+    )
+    y = F.scaled_dot_product_attention(p, q, wide, scale=1.0)[..., : x.shape[-1]]
+    return y.reshape(*x.shape[:-2], *y.shape[-2:]).to(x.dtype)
+
+
 TABLE = (
     Row("local_conv", Direct, Patches, (Tensor, Upsampled), _is_local, _local_product),
     Row("head, local_conv", Mixture, Patches, (Tensor, Upsampled), _is_local, _mixture_product),
     Row("conv, multiply, conv", Gated, Patches, (Tensor, Upsampled), _gates_fit, _gated_product),
+    Row("scaled dot-product attention", Outer, Sequence, (tuple,), _is_softmax_attention, _attention_product),
 )

@@ -35,12 +35,12 @@ class SimpleGate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        self.channels = channels
         self.gate = PredictedWeight(Gated(None, None, gates=channels), Channels(dim=-3), nn.Identity())
 
     def forward(self, x: Float[Tensor, "b c2 h w"]) -> Float[Tensor, "b c h w"]:
-        channels = self.gate.structure.code_features
-        if x.shape[1] != 2 * channels:
-            raise ValueError(f"SimpleGate({channels}): x has {x.shape[1]} channels, expected {2 * channels}")
+        if x.shape[1] != 2 * self.channels:
+            raise ValueError(f"SimpleGate({self.channels}): x has {x.shape[1]} channels, expected {2 * self.channels}")
         first, second = x.chunk(2, dim=1)
         return self.gate(first, second)
 
