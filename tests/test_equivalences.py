@@ -125,6 +125,14 @@ def test_linear_attention_is_a_predicted_matrix_applied_to_the_queries(normalize
     torch.testing.assert_close(converted.part.weight((x, q)), torch.einsum("bsc,bsr->bcr", x, q.unflatten(-1, (5, 3))))
 
 
+def test_fewer_gates_are_weights_of_lower_rank():
+    """Sec. 5.1.1: k gates give weights of rank at most k, all of them in one space of k dimensions."""
+    layer = zoo.GatedDoubleLayer(6, 5, gates=3).double()
+    weights = layer.weight(double(40, 6))
+    assert (torch.linalg.matrix_rank(weights) == 3).all()
+    assert torch.linalg.matrix_rank(weights.flatten(1)) == 3
+
+
 def test_the_converted_layer_trains():
     gate, after = zoo.SqueezeExcitation(6, 2), nn.Conv2d(6, 4, 3, padding=1, bias=False)
     converted = absorb(gate, after)

@@ -330,6 +330,16 @@ def test_hyper_lstm_counts():
     assert count(zoo.HyperLSTMCell(i, n, s, e)) == main + small + scales
 
 
+def test_more_experts_cost_nothing_at_a_pixel():
+    """Sec. 1: parameters grow with the number of experts, multiply-adds at every pixel do not."""
+    few, many = (zoo.CondConv(4, 5, 3, experts) for experts in (2, 8))
+    assert count(many.structure) == 4 * count(few.structure)
+    images = torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 32, 48)
+    small, large = ([measure(layer, image).multiply_adds for layer in (few, many)] for image in images)
+    assert small[1] - small[0] == large[1] - large[0]  # mixing the kernel, once an image
+    assert large[1] - small[1] == 5 * 4 * 9 * (32 * 48 - 16 * 16)
+
+
 class _Ones(nn.Module):
     def __init__(self, numbers):
         super().__init__()
