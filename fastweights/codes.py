@@ -2,7 +2,7 @@
 
 An operation that understands a lazy code never expands it; every other one calls `dense(code)`. `Upsampled` and
 `Sliced` interpolate, so a pointwise affine map (a 1 x 1 head, a converted gate head) may be applied before or after
-the expansion. `Separable` is not linear, and no operation understands it yet: it is expanded.
+the expansion. `Separable` is not linear: a pointwise map expands it.
 """
 
 from __future__ import annotations

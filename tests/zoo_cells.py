@@ -124,3 +124,10 @@ CELLS = [
     # The part is made for the lengths at hand.
     Cell("AdditiveAttention", lambda: zoo.AdditiveAttention(3, 4, 5), ((2, 5, 4), (2, 3, 3)), additive_attention, ()),
 ]
+
+# Cells whose state is nested, and one that forms its kernel once: compiled as the others, their equations elsewhere.
+COMPILED = [
+    ("HyperLSTMCell", lambda: zoo.HyperLSTMCell(3, 4, 5), (2, 3)),
+    ("FastWeightsRNNCell", lambda: zoo.FastWeightsRNNCell(3, 4), (2, 3)),
+    ("StaticHyperConv2d", lambda: zoo.StaticHyperConv2d(16, 16), (2, 16, 5, 4)),
+]
