@@ -14,7 +14,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastweights.codes import Code, Upsampled
+from fastweights.codes import Code, Sliced, Upsampled
 from fastweights.structures import Structure
 
 PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
@@ -157,6 +157,9 @@ class Patches(Axes):
         for part in code if isinstance(code, tuple) else (code,):
             if isinstance(part, Upsampled):
                 numbers, size = tuple(part.code.shape), tuple(part.size)
+            elif isinstance(part, Sliced):
+                size = tuple(part.guide.shape[-2:])
+                numbers = (part.grid.shape[0], part.grid.shape[2], *size)
             else:
                 numbers = tuple(part.shape if isinstance(part, Tensor) else part.vertical.shape)
                 size = numbers[-2:]
@@ -167,7 +170,7 @@ class Patches(Axes):
                     f"the same by `Upsampled`, or ({x.shape[0]}, k, 1, 1) for one weight shared by all positions"
                 )
             expected = structure.code_features
-            if isinstance(part, Tensor | Upsampled) and expected is not None and numbers[1] != expected:
+            if isinstance(part, Tensor | Upsampled | Sliced) and expected is not None and numbers[1] != expected:
                 raise ValueError(
                     f"{self}: the code has shape {numbers}, expected {expected} numbers on axis 1 for {structure}"
                 )

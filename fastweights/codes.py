@@ -1,8 +1,8 @@
 """Codes that are kept small: a code is a tensor, or one of these lazy codes with `.dense()`.
 
-An operation that understands a lazy code never expands it; every other one calls `dense(code)`. `Upsampled` is linear
-in its numbers, so a pointwise affine map (a 1 x 1 head, a converted gate head) may be applied before or after the
-expansion. `Separable` is not, and no operation understands it yet: it is expanded.
+An operation that understands a lazy code never expands it; every other one calls `dense(code)`. `Upsampled` and
+`Sliced` interpolate, so a pointwise affine map (a 1 x 1 head, a converted gate head) may be applied before or after
+the expansion. `Separable` is not linear: a pointwise map expands it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,44 @@ class Separable:
         return torch.einsum("btuhw,btvhw->btuvhw", columns, rows).flatten(1, 3)
 
 
-LazyCode = Upsampled | Separable
+@dataclass(frozen=True)
+class Sliced:
+    """A pixel code read from a bilateral grid: trilinear interpolation at (x, y, guide) (Gharbi 2017).
+
+    `grid` is (B, d, k, h, w), d bins of the guide, and `guide` (B, H, W) in [0, 1], one number for each pixel of the
+    expanded code. Bin z of d stands at guide (z + 0.5) / d; outside the outermost centres the grid is constant.
+
+    >>> Sliced(torch.ones(1, 8, 12, 16, 16), torch.rand(1, 40, 50)).dense().shape
+    torch.Size([1, 12, 40, 50])
+    """
+
+    grid: Float[Tensor, "b d k h w"]
+    guide: Float[Tensor, "b H W"]
+
+    def __post_init__(self):
+        if self.grid.ndim != 5 or self.guide.ndim != 3 or self.grid.shape[0] != self.guide.shape[0]:
+            raise ValueError(
+                f"Sliced: grid {tuple(self.grid.shape)} and guide {tuple(self.guide.shape)} must be (B, d, k, h, w) "
+                "and (B, H, W) with one B"
+            )
+
+    def dense(self) -> Float[Tensor, "b k H W"]:
+        height, width = self.guide.shape[-2:]
+        guide = self.guide.to(self.grid.dtype)
+        # grid_sample's coordinates run from -1 to 1 between the outer edges of the outermost cells.
+        rows, columns = (
+            (2 * torch.arange(n, dtype=guide.dtype, device=guide.device) + 1) / n - 1 for n in (height, width)
+        )
+        where = torch.stack([columns.expand_as(guide), rows[:, None].expand_as(guide), 2 * guide - 1], dim=-1)
+        volume = self.grid.transpose(1, 2)
+        return F.grid_sample(volume, where.unsqueeze(1), padding_mode="border", align_corners=False).squeeze(2)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Sliced:
+        """The code after a pointwise affine map of its k numbers, still a grid."""
+        return replace(self, grid=function(self.grid))
+
+
+LazyCode = Upsampled | Separable | Sliced
 Code = Tensor | LazyCode | tuple[Tensor, Tensor]
 
 
@@ -99,8 +136,8 @@ def dense(code: Code) -> Tensor | tuple[Tensor, Tensor]:
 
 
 def pointwise(function: Callable[[Tensor], Tensor], code: Code) -> Code:
-    """Apply an affine map of the k numbers of a code; an upsampled code stays small, a separable one is expanded."""
-    if isinstance(code, Upsampled):
+    """Apply an affine map of the k numbers of a code; interpolated codes stay small, a separable one is expanded."""
+    if isinstance(code, Upsampled | Sliced):
         return code.map(function)
     numbers = dense(code)
     if isinstance(numbers, tuple):

@@ -103,7 +103,8 @@ def to_gated(structure: Structure, *, gates: int | None = None, rank: int | None
     """
     raise TypeError(
         f"to_gated: no conversion of {type(structure).__name__} is known; its weight is not linear in its code "
-        "(softmax) or has no fixed size. Direct, Mixture and Gated structures convert"
+        "(softmax) or has no fixed size. Direct, Mixture and Gated structures convert; at fixed sizes "
+        "fastweights.equivalences.at_fixed_size converts an Outer layer"
     )
 
 

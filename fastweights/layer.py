@@ -73,7 +73,11 @@ class PredictedWeight(nn.Module):
         product = table.plain if row is None else row.product
         with _full_precision(x):
             y = product(self.structure, self.axes, code, x, per_frame)
-        return y if bias is None else y + self.axes.merge(self.axes.align(cast(Tensor, dense(bias)), x), x).to(y.dtype)
+        return (
+            y
+            if bias is None
+            else y + self.axes.merge(self.axes.align(cast(Tensor, table.expand(bias, x)), x), x).to(y.dtype)
+        )
 
     def forward(self, x: Tensor, context: Any = None) -> Tensor:
         """`W(predictor(context)) x`; the context is x itself when None."""

@@ -185,7 +185,7 @@ class Gated(Structure):
 class Outer(Structure):
     """A function of an outer product: `W = f(P Q^T)`, code = (P, Q) flat in (j, r) and (i, r).
 
-    With f = softmax over i it is dot-product attention (Eq. 18-20), with f = identity a linear attention or basis
+    With f = `softmax` it is dot-product attention (Eq. 18-20), with f = identity a linear attention or basis
     prediction (P per pixel, Q per image). j and i are read off the code, so a sequence may have any length.
 
     Args:
@@ -228,6 +228,11 @@ class Outer(Structure):
                 )
         p, q = code
         return p.unflatten(-1, (-1, self.rank)), q.unflatten(-1, (-1, self.rank))
+
+
+def softmax(scores: Float[Tensor, "*b j i"]) -> Float[Tensor, "*b j i"]:
+    """The f of attention: every output a weighted mean over i. `Outer` with this very function has a fast way."""
+    return scores.softmax(-1)
 
 
 def weight_times_x(weight: Float[Tensor, "*b j i"], x: Float[Tensor, "*p i"]) -> Float[Tensor, "*q j"]:

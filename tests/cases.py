@@ -3,32 +3,16 @@
 A new layer is one entry here; `oracle(layer, x, context)` is its equation from `oracles`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import oracles
 import torch
+from case import Case
 from torch import Tensor, nn
+from zoo_cases import ZOO_CASES
 
 from fastweights import PredictedWeight, zoo
 from fastweights.axes import Channels, Patches, Sequence
 from fastweights.codes import Separable, Upsampled
-from fastweights.structures import Direct, Gated, Mixture, Outer
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    build: Callable[[], PredictedWeight]
-    x: tuple[int, ...]
-    context: tuple[int, ...] | None
-    oracle: Callable[[PredictedWeight, Tensor, Tensor], Tensor]
-
-    def make(self) -> tuple[PredictedWeight, Tensor, Tensor]:
-        torch.manual_seed(0)
-        layer = self.build().double()
-        x = torch.randn(self.x, dtype=torch.float64)
-        return layer, x, x if self.context is None else torch.randn(self.context, dtype=torch.float64)
+from fastweights.structures import Direct, Mixture, Outer
 
 
 class Half(nn.Module):
@@ -279,6 +263,5 @@ CASES = [
     Case(
         "linear attention", lambda: PredictedWeight(Outer(2), Sequence(), Pair(3, 2)), (3, 3, 3), (3, 3, 3), attention
     ),
+    *ZOO_CASES,
 ]
-# Gated structures whose identity sides no zoo layer uses yet.
-IDENTITY_SIDES = [Gated(None, torch.randn(3, 4)), Gated(torch.randn(2, 4), None), Gated(None, None, gates=4)]

@@ -8,6 +8,7 @@ import sys
 
 import torch
 from cases import CASES
+from zoo_cells import CELLS, COMPILED
 
 BURST = [
     {"task": "paper"},
@@ -46,6 +47,10 @@ if __name__ == "__main__":
     for case in CASES:
         layer, x, context = case.make()
         check(case.name, layer, (x, context))
+    for cell in CELLS:
+        check(cell.name, *cell.make())
+    for name, build, shape in COMPILED:
+        check(name, build(), (torch.randn(shape),))
     if "--burst" in sys.argv:
         for name, model, inputs in burst_networks():
             check(name, model, inputs)

@@ -15,27 +15,34 @@ def by_dense_weight(layer, x, context):
     weight = layer.weight(context)
     if isinstance(layer.axes, Sequence):
         return torch.einsum("...ts,...sc->...tc", weight, x)
+    bias = 0
+    if layer.bias_features:
+        bias = layer.code(context)
+        bias = (bias if isinstance(bias, torch.Tensor) else bias.dense())[:, -layer.structure.out_features :]
     if isinstance(layer.axes, Channels):
         if layer.axes.dim == -3:
             weight = weight if weight.ndim == 5 else weight[:, None, None].expand(-1, *x.shape[-2:], -1, -1)
-            return torch.einsum("bhwji,bihw->bjhw", weight, x)
-        bias = 0 if not layer.bias_features else layer.code(context)[:, None, -layer.structure.out_features :]
-        return torch.einsum("bji,bni->bnj", weight, x) + bias
+            if layer.bias_features and bias.ndim == 2:
+                bias = bias[:, :, None, None]
+            return torch.einsum("bhwji,bihw->bjhw", weight, x) + bias
+        return torch.einsum("bji,bni->bnj", weight, x) + (bias[:, None] if layer.bias_features else 0)
     assert isinstance(layer.axes, Patches)
-    axes, (h, w) = layer.axes, x.shape[-2:]
+    axes = layer.axes
     f, r = axes.out_kernel_size, axes.out_kernel_size // 2
     images = x if x.ndim == 5 else x.unsqueeze(1)
     mode = {"zeros": "constant"}.get(axes.padding_mode, axes.padding_mode)
     padded = torch.nn.functional.pad(images.flatten(0, 1), (axes.border,) * 4, mode=mode).unflatten(0, images.shape[:2])
-    windows = padded.unfold(-2, axes.kernel_size, 1).unfold(-2, axes.kernel_size, 1)  # (B, C, T, h, w, u, v)
+    windows = padded.unfold(-2, axes.kernel_size, axes.stride)
+    windows = windows.unfold(-2, axes.kernel_size, axes.stride)  # (B, C, T, h, w, u, v)
     windows = windows.permute(0, 1, 3, 4, 2, 5, 6).flatten(4)
+    h, w = windows.shape[2:4]
     weight = weight.expand(weight.shape[0], h, w, *weight.shape[-2:])
     patches = torch.einsum("bhwji,bchwi->bchwj", weight, windows).unflatten(-1, (-1, f, f))
     y = x.new_zeros(*images.shape[:2], patches.shape[-3], h + 2 * r, w + 2 * r)
     for u in range(f):
         for v in range(f):
             y[..., u : u + h, v : v + w] += patches[..., u, v].movedim(-1, 2)
-    y = y[..., r : r + h, r : r + w]
+    y = y[..., r : r + h, r : r + w] + (bias.unsqueeze(1) if layer.bias_features else 0)
     return y if x.ndim == 5 else y.squeeze(1)
 
 

@@ -33,7 +33,13 @@ def border(x, r, mode):
         inside = 0 <= y - r < h and 0 <= z - r < w
         if inside or mode == "replicate":
             padded[:, y, z] = x[:, min(max(y - r, 0), h - 1), min(max(z - r, 0), w - 1)]
+        elif mode == "reflect":
+            padded[:, y, z] = x[:, _mirror(y - r, h), _mirror(z - r, w)]
     return padded
+
+
+def _mirror(position, size):
+    return -position if position < 0 else position if position < size else 2 * (size - 1) - position
 
 
 def kernel_prediction(kernels, x, mode="zeros"):

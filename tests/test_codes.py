@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastweights.codes import Separable, Upsampled, dense, pointwise
+from fastweights.codes import Separable, Sliced, Upsampled, dense, pointwise
 
 sizes = st.integers(1, 9)
 
@@ -52,6 +52,25 @@ def test_separable_kernels_are_outer_products():
                 torch.testing.assert_close(kernels[:, t, u, v], vertical[:, 3 * t + u] * horizontal[:, 3 * t + v])
 
 
+def test_a_pixel_in_the_middle_of_a_cell_reads_that_cell():
+    torch.manual_seed(0)
+    grid = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
+    for z in range(3):
+        guide = torch.full((2, 5, 6), (z + 0.5) / 3, dtype=torch.float64)
+        torch.testing.assert_close(Sliced(grid, guide).dense(), grid[:, z])
+
+
+def test_affine_maps_commute_with_slicing():
+    torch.manual_seed(0)
+    weight, bias = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 1, 1, dtype=torch.float64)
+
+    def head(numbers):
+        return torch.einsum("jk,...khw->...jhw", weight, numbers) + bias
+
+    code = Sliced(torch.randn(2, 2, 3, 4, 5, dtype=torch.float64), torch.rand(2, 7, 9, dtype=torch.float64))
+    torch.testing.assert_close(dense(pointwise(head, code)), head(dense(code)))
+
+
 def test_wrong_sizes_are_one_sentence(unchecked_shapes):
     with pytest.raises(ValueError, match=r"expected \(4, 5\)"):
         Upsampled(torch.zeros(1, 2, 4, 4), 2, (7, 9))
@@ -59,5 +78,7 @@ def test_wrong_sizes_are_one_sentence(unchecked_shapes):
         Upsampled(torch.zeros(1, 2, 4, 4), 2, (7, 8), rule="nearest")
     with pytest.raises(ValueError, match="T = 3 frames"):
         Separable(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), frames=3)
+    with pytest.raises(ValueError, match="with one B"):
+        Sliced(torch.zeros(1, 2, 3, 4, 4), torch.zeros(2, 5, 5))
     with pytest.raises(TypeError, match="pair of codes"):
         pointwise(torch.neg, (torch.zeros(2), torch.zeros(3)))

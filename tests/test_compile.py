@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cases
+import zoo_cells
 
 SCRIPT = Path(__file__).parent / "compile_cases.py"
 
@@ -14,4 +15,6 @@ def test_layers_and_burst_networks_compile_and_export():
     burst = ["--burst"] if find_spec("cv2") is not None else []
     done = subprocess.run([sys.executable, SCRIPT, *burst], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) == len(cases.CASES) + (10 if burst else 0)
+    assert len(done.stdout.splitlines()) == len(cases.CASES) + len(zoo_cells.CELLS + zoo_cells.COMPILED) + (
+        10 if burst else 0
+    )

@@ -14,6 +14,8 @@ from fastweights.structures import Direct, Gated, Mixture
 
 BY_NAME = {case.name: case for case in CASES}
 pad, split_bias, local_conv = Patches.pad, PredictedWeight._split_bias, table.local_conv
+shared_conv, separable_conv = table.shared_conv, table.separable_conv
+attention, grid_sample = torch.nn.functional.scaled_dot_product_attention, torch.nn.functional.grid_sample
 
 
 def transposed_materialize(self, code):
@@ -60,6 +62,22 @@ def gates_on_the_wrong_side(self, code, x):
     return (x * code[..., : x.shape[-1]]) @ (self.u @ self.v).mT
 
 
+def shifted_shared_conv(x, weight, **options):
+    return shared_conv(x.roll(1, -1), weight, **options)
+
+
+def crossed_separable_conv(frames, vertical, horizontal):
+    return separable_conv(frames, horizontal, vertical)
+
+
+def attention_scaled_twice(p, q, x, scale):
+    return attention(p, q, x)  # torch's own scale, on top of the layer's
+
+
+def slice_with_aligned_corners(volume, where, **options):
+    return grid_sample(volume, where, **options | {"align_corners": True})
+
+
 @pytest.mark.parametrize(
     ("case", "target", "name", "mutant"),
     [
@@ -74,6 +92,13 @@ def gates_on_the_wrong_side(self, code, x):
         ("KernelPrediction half, legacy", table, "local_conv", other_border),
         ("GatedKernelPrediction colour", Patches, "pad", shifted_pad),
         ("GatedKernelPrediction", table.F, "conv_transpose2d", flipped_transposed_convolution),
+        ("CondConv", table, "shared_conv", shifted_shared_conv),
+        ("CondConv stride and biases", PredictedWeight, "_split_bias", without_bias),
+        ("BasisPrediction colour", table, "shared_conv", shifted_shared_conv),
+        ("SeparableConvolution", table, "separable_conv", crossed_separable_conv),
+        ("DecomposableAttention", table.F, "scaled_dot_product_attention", attention_scaled_twice),
+        ("HDRNet", torch.nn.functional, "grid_sample", slice_with_aligned_corners),
+        ("FiLM", PredictedWeight, "_split_bias", without_bias),
     ],
 )
 def test_a_planted_mistake_turns_an_equality_red(case, target, name, mutant):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastweights.axes import Axes, Patches
-from fastweights.codes import Code, Upsampled, dense, pointwise
+from fastweights.axes import Axes, Patches, Sequence
+from fastweights.codes import Code, Separable, Sliced, Upsampled, dense, pointwise
 from fastweights.ops.local_conv import local_conv
-from fastweights.structures import Direct, Gated, Mixture, Structure
+from fastweights.ops.separable_conv import separable_conv
+from fastweights.ops.shared_conv import shared_conv
+from fastweights.structures import Direct, Gated, Mixture, Outer, Structure, softmax
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bo
     With per_frame=True one product for each index t of x's axis -3, all others zero, stacked before the output axis;
     their sum is the product.
     """
-    code = _expand(code, x)
+    code = expand(code, x)
     aligned = tuple(axes.align(part, x) for part in code) if isinstance(code, tuple) else axes.align(code, x)
     columns = axes.split(x)
     if not per_frame:
@@ -61,9 +63,9 @@ def plain(structure: Structure, axes: Axes, code: Code, x: Tensor, per_frame: bo
     return torch.stack(each, dim=-4)
 
 
-def _expand(code: Code, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+def expand(code: Code, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     """A dense code; a low-precision one is widened first, so that interpolation does not round."""
-    if isinstance(code, Upsampled):
+    if isinstance(code, Upsampled | Sliced):
         code = code.map(lambda numbers: numbers.to(torch.promote_types(numbers.dtype, x.dtype)))
     return dense(code)
 
@@ -120,7 +122,7 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
     if per_frame:
         alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
         return torch.stack([_gated_product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
-    gates: Any = _expand(code, x)
+    gates: Any = expand(code, x)
     filters: Any = structure.v
     extra = x.shape[1:-3]
     images = x.reshape(-1, *x.shape[-3:])
@@ -145,8 +147,98 @@ def _gates_fit(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
     return structure.v is not None and (structure.u is not None or axes.out_kernel_size == 1)
 
 
+def _one_weight_an_image(structure: Structure, axes: Patches, code: Code, x: Tensor) -> bool:
+    parts = code if isinstance(code, tuple) else (code,)
+    sizes = [part.vertical.shape if isinstance(part, Separable) else cast(Tensor, part).shape for part in parts]
+    # Of a pair (P, Q) only Q makes filters; P may be local.
+    return axes.out_kernel_size == 1 and sizes[-1][-2:] == (1, 1)
+
+
+def _is_basis(structure: Outer, axes: Patches, code: tuple[Tensor, Tensor], x: Tensor) -> bool:
+    return structure.f is None and _one_weight_an_image(structure, axes, code, x)
+
+
+def _shared_product(
+    structure: Direct | Mixture, axes: Patches, code: Tensor | Separable, x: Tensor, per_frame: bool
+) -> Tensor:
+    """One kernel an image: formed once, then a grouped convolution."""
+    weight = structure.materialize(dense(code)[..., 0, 0])
+    return _filtered(weight, axes, x, per_frame)
+
+
+def _basis_product(structure: Outer, axes: Patches, code: tuple[Tensor, Tensor], x: Tensor, per_frame: bool) -> Tensor:
+    """The basis as filters of each image, then a sum over the basis with the coefficients of each pixel."""
+    p, q = (part.unflatten(1, (-1, structure.rank)) for part in code)
+    hidden = _filtered(q[..., 0, 0].mT, axes, x, per_frame)  # (B, *e, (t,) r, h, w)
+    p = p.reshape(p.shape[0], *(1,) * (hidden.ndim - 4), *p.shape[1:])
+    dtype = torch.promote_types(p.dtype, hidden.dtype)
+    return torch.einsum("...jrhw,...rhw->...jhw", p.to(dtype), hidden.to(dtype)).to(x.dtype)
+
+
+def _filtered(weight: Tensor, axes: Patches, x: Tensor, per_frame: bool) -> Tensor:
+    """x, with its borders, filtered by (B, j, i); with per_frame=True each index of axis -3 alone, stacked on -4."""
+    dtype = torch.promote_types(weight.dtype, x.dtype)
+    kernels = weight.to(dtype).unflatten(-1, (x.shape[-3], axes.kernel_size, axes.kernel_size))
+    padded = axes.pad(x.reshape(-1, *x.shape[-3:])).to(dtype)
+    padded = padded.reshape(*x.shape[:-2], *padded.shape[-2:])
+    if not per_frame:
+        return shared_conv(padded, kernels, stride=axes.stride).to(x.dtype)
+    pairs = zip(padded.split(1, -3), kernels.split(1, 2), strict=True)
+    each = [shared_conv(frame, kernel, stride=axes.stride) for frame, kernel in pairs]
+    return torch.stack(each, dim=-4).to(x.dtype)
+
+
+def _is_separable(structure: Direct, axes: Patches, code: Separable, x: Tensor) -> bool:
+    return (
+        axes.stride == axes.out_kernel_size == 1
+        and structure.out_features == 1
+        and axes.positions(*x.shape[-2:]) == tuple(code.vertical.shape[-2:])
+    )
+
+
+def _separable_product(structure: Direct, axes: Patches, code: Separable, x: Tensor, per_frame: bool) -> Tensor:
+    """Pairs of one-dimensional kernels, applied one tap after another."""
+    dtype = torch.promote_types(code.vertical.dtype, x.dtype)
+    padded = axes.pad(x.reshape(-1, *x.shape[-3:])).to(dtype)
+    padded = padded.reshape(*x.shape[:-2], *padded.shape[-2:])
+    kernels = (part.unflatten(1, (code.frames, -1)).to(dtype) for part in (code.vertical, code.horizontal))
+    y = separable_conv(padded, *kernels)  # (B, *e, t, h, w)
+    return (y.unsqueeze(-3) if per_frame else y.sum(-3, keepdim=True)).to(x.dtype)
+
+
+def _is_softmax_attention(structure: Outer, axes: Sequence, code: tuple[Tensor, Tensor], x: Tensor) -> bool:
+    # Codes that differ between the channels of x are no attention.
+    return structure.f is softmax and all(part.ndim < x.ndim for part in code)
+
+
+def _attention_product(
+    structure: Outer, axes: Sequence, code: tuple[Tensor, Tensor], x: Tensor, per_frame: bool
+) -> Tensor:
+    """Attention without its matrix of scores, by torch's own operation."""
+    if per_frame:
+        return plain(structure, axes, code, x, per_frame)  # says why not
+    dtype = torch.promote_types(torch.promote_types(code[0].dtype, code[1].dtype), x.dtype)
+    # Aligned codes have an axis of length 1 for x's channels; here they stand last.
+    p, q = (axes.align(part, x)[..., 0, :].unflatten(-1, (-1, structure.rank)).to(dtype) for part in code)
+    # The operation that holds no scores takes four axes, and one width for codes and x; zeros add nothing.
+    width = max(structure.rank, x.shape[-1])
+    p, q, wide = (
+        F.pad(part.expand(*x.shape[:-2], *part.shape[-2:]), (0, width - part.shape[-1])).reshape(
+            -1, 1, part.shape[-2], width
+        )
+        for part in (p, q, x.to(dtype))
+    )
+    y = F.scaled_dot_product_attention(p, q, wide, scale=1.0)[..., : x.shape[-1]]
+    return y.reshape(*x.shape[:-2], *y.shape[-2:]).to(x.dtype)
+
+
 TABLE = (
     Row("local_conv", Direct, Patches, (Tensor, Upsampled), _is_local, _local_product),
     Row("head, local_conv", Mixture, Patches, (Tensor, Upsampled), _is_local, _mixture_product),
     Row("conv, multiply, conv", Gated, Patches, (Tensor, Upsampled), _gates_fit, _gated_product),
+    Row("shared_conv", Direct, Patches, (Tensor, Separable), _one_weight_an_image, _shared_product),
+    Row("mixed kernel, shared_conv", Mixture, Patches, (Tensor,), _one_weight_an_image, _shared_product),
+    Row("basis, shared_conv, sum", Outer, Patches, (tuple,), _is_basis, _basis_product),
+    Row("separable_conv", Direct, Patches, (Separable,), _is_separable, _separable_product),
+    Row("scaled dot-product attention", Outer, Sequence, (tuple,), _is_softmax_attention, _attention_product),
 )

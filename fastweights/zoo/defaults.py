@@ -18,6 +18,22 @@ def image_predictor(context_channels: int, code_channels: int, hidden: int = 128
     )
 
 
+def pooled_image_predictor(context_channels: int, numbers: int, hidden: int = 128) -> nn.Sequential:
+    """3 x 3 convolution -> 128 -> ReLU -> global average pooling -> linear head, for one code an image (B, k, 1, 1)."""
+    return nn.Sequential(
+        nn.Conv2d(context_channels, hidden, 3, padding=1),
+        nn.ReLU(),
+        *pool(),
+        nn.Linear(hidden, numbers),
+        nn.Unflatten(1, (numbers, 1, 1)),
+    )
+
+
+def pool() -> list[nn.Module]:
+    """Global average pooling, (B, C, H, W) -> (B, C)."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
     """A parameter drawn from U(+-1 / sqrt(fan_in)), the scale of torch.nn.Linear and torch.nn.Conv2d."""
     bound = fan_in**-0.5

@@ -17,3 +17,12 @@ def test_local_conv():
     row = json.loads(done.stdout)
     assert set(row["milliseconds"]) == {"read", "local_conv", "local_conv, backward", "unfold", "unfold, backward"}
     assert row["extra MiB"]["unfold"] > row["extra MiB"]["local_conv"]
+
+
+def test_convolutions():
+    command = [sys.executable, "-m", "benchmarks.convolutions", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    rows = json.loads(done.stdout)
+    names = {"shared": ("shared_conv", "unfold"), "separable": ("separable_conv", "whole kernels")}
+    for name, ways in names.items():
+        assert set(rows[name]["milliseconds"]) == {f"{way}{end}" for way in ways for end in ("", ", backward")}
