@@ -7,6 +7,7 @@ reshaped, with j its first axis and i all others. The classes are settings; `bui
 from __future__ import annotations
 
 import abc
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class HeadSetting(abc.ABC):
     """Abstract: what a user chooses; the classes below are final."""
 
     @abc.abstractmethod
-    def numbers(self, shapes: Sequence[Sequence[int]], features: int) -> int:
+    def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
         """How many parameters `build` would make."""
 
     @abc.abstractmethod
@@ -56,15 +57,16 @@ class HeadSetting(abc.ABC):
 class Linear(HeadSetting):
     """One linear map from the features to all weights: every weight is a `Mixture`, `W = base + sum_k features_k T_k`.
 
-    It holds (features + 1) x weights numbers. Without delta it starts as the primary's own weights (the base), from
-    which the contexts differ by a tenth of torch.nn.Linear's variance where features have unit mean square.
+    It holds (features + 1) x weights numbers, with delta features x weights. Without delta it starts as the primary's
+    own weights (the base), from which the contexts differ by a tenth of torch.nn.Linear's variance where features have
+    unit mean square.
 
     >>> Linear().numbers([(64, 64), (64,)], features=10)
     45760
     """
 
-    def numbers(self, shapes: Sequence[Sequence[int]], features: int) -> int:
-        return (features + 1) * sum(map(math.prod, shapes))
+    def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
+        return (features + (not delta)) * sum(map(math.prod, shapes))
 
     def build(self, values: Sequence[Tensor], features: int, delta: bool) -> Head:
         coders = [nn.Identity() for _ in values]
@@ -73,19 +75,27 @@ class Linear(HeadSetting):
 
 @dataclass(frozen=True)
 class PerTensor(HeadSetting):
-    """A network of its own for every tensor: features -> hidden -> ReLU -> linear (Sitzmann 2020).
+    """A network of its own for every tensor, of one or more hidden layers: features -> hidden -> ReLU -> linear.
+
+    Source: Sitzmann 2020.
 
     >>> PerTensor(hidden=8).numbers([(4, 3)], features=10)
     196
     """
 
     hidden: int = 256
+    layers: int = 1
 
-    def numbers(self, shapes: Sequence[Sequence[int]], features: int) -> int:
-        return sum((features + 1) * self.hidden + (self.hidden + 1) * math.prod(shape) for shape in shapes)
+    def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
+        trunk = (features + 1) * self.hidden + (self.layers - 1) * (self.hidden + 1) * self.hidden
+        return sum(trunk + (self.hidden + (not delta)) * math.prod(shape) for shape in shapes)
 
     def build(self, values: Sequence[Tensor], features: int, delta: bool) -> Head:
-        coders = [nn.Sequential(nn.Linear(features, self.hidden), nn.ReLU()) for _ in values]
+        coders = []
+        for _ in values:
+            sizes = (features, *(self.hidden,) * self.layers)
+            pairs = ((nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(sizes))
+            coders.append(nn.Sequential(*itertools.chain.from_iterable(pairs)))
         return _Each(coders, [_mixture(value, self.hidden, delta) for value in values])
 
 
@@ -105,7 +115,7 @@ class Chunked(HeadSetting):
     embedding: int = 16
     hidden: int = 64
 
-    def numbers(self, shapes: Sequence[Sequence[int]], features: int) -> int:
+    def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
         chunks = math.ceil(sum(map(math.prod, shapes)) / self.size)
         trunk = (features + self.embedding + 1) * self.hidden + (self.hidden + 1) * self.size
         return chunks * self.embedding + trunk
@@ -126,7 +136,7 @@ class LowRank(HeadSetting):
 
     rank: int = 4
 
-    def numbers(self, shapes: Sequence[Sequence[int]], features: int) -> int:
+    def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
         matrices = [self.rank * sum(matrix_shape(shape)) for shape in shapes if len(shape) > 1]
         return (features + 1) * sum(matrices) + features * sum(math.prod(s) for s in shapes if len(s) <= 1)
 
@@ -160,9 +170,9 @@ class GatedWeights(HeadSetting):
     def _gates(self, shape: Sequence[int]) -> int:
         return max(matrix_shape(shape)) if self.gates is None else self.gates
 
-    def numbers(self, shapes: Sequence[Sequence[int]], features: int) -> int:
+    def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
         matrices = sum(self._gates(s) * (features + 1 + sum(matrix_shape(s))) for s in shapes if len(s) > 1)
-        return matrices + (features + 1) * sum(math.prod(s) for s in shapes if len(s) <= 1)
+        return matrices + (features + (not delta)) * sum(math.prod(s) for s in shapes if len(s) <= 1)
 
     def build(self, values: Sequence[Tensor], features: int, delta: bool) -> Head:
         coders: list[nn.Module] = []

@@ -79,13 +79,14 @@ class HyperNetwork(nn.Module):
         values = [self.primary.get_parameter(names[0]) for names in self.aliases]
         self.shapes = {names[0]: tuple(value.shape) for names, value in zip(self.aliases, values, strict=True)}
         numbers = sum(map(math.prod, self.shapes.values()))
-        self.features = numbers if head is None else features or _last_size(predictor)
+        self.features = numbers if head is None else features or last_size(predictor)
         built = Given(list(self.shapes.values())) if head is None else self._build(head, values, memory_limit)
         self.head: Head = built.to(device=values[0].device, dtype=values[0].dtype)
         if not delta:
             for name in (name for names in self.aliases for name in names):
                 module, _, leaf = name.rpartition(".")
                 self.primary.get_submodule(module).register_parameter(leaf, None)
+            routes.refresh_recurrent(self.primary)
 
     def forward(self, x: Any, context: Any, *, grouped: bool = False) -> Any:
         """g(x; f(context)); x a tensor or a tuple of tensors, the result as g gives it."""
@@ -114,7 +115,15 @@ class HyperNetwork(nn.Module):
             for name in names:
                 module, _, leaf = name.rpartition(".")
                 baked.get_submodule(module).register_parameter(leaf, parameter)
+        routes.refresh_recurrent(baked)
         return baked
+
+    def call_with(self, weights: dict[str, Tensor], x: Any, *, grouped: bool = False) -> Any:
+        """g with a batch of given weights (B, *shape), as `weights` returns them, by vmap or a loop."""
+        inputs = x if isinstance(x, tuple) else (x,)
+        _check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
+        y = self._plain(weights, inputs if grouped else tuple(x.unsqueeze(1) for x in inputs), {})
+        return y if grouped else tree_map(_one_sample, y)
 
     def routes(self, x: Any, context: Any, *, grouped: bool = False) -> dict[str, str]:
         """The route that a call takes, by name of the predicted weight; `{"*": route}` where it is one for all.
@@ -139,15 +148,15 @@ class HyperNetwork(nn.Module):
         code = self._code(context)
         single = code.ndim == 1
         if not single:
-            _check_batch(code, inputs, grouped)
+            _check_batch(code.shape[0], inputs, grouped)
         # In front of what the primary takes, every input gets an axis of groups, one for each context.
         groups = inputs if grouped and not single else tuple(x.unsqueeze(0 if single else 1) for x in inputs)
-        y = self._groups(code.unsqueeze(0) if single else code, groups, single, {} if taken is None else taken)
+        y = self._groups(code.unsqueeze(0) if single else code, groups, {} if taken is None else taken)
         if single:
             return tree_map(lambda leaf: leaf.squeeze(0), y)
         return y if grouped else tree_map(_one_sample, y)
 
-    def _groups(self, code: Tensor, inputs: tuple[Any, ...], single: bool, taken: dict[str, str]) -> Any:
+    def _groups(self, code: Tensor, inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
         tensors = self._tensors(code)
         modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
         if modules is not None:
@@ -161,11 +170,14 @@ class HyperNetwork(nn.Module):
                 f"route={self.route!r}: {type(self.primary).__name__} is no chain of known layers on batches of "
                 "samples; pass route='auto'"
             )
-        loop = self.route == "loop" or (self.route == "auto" and (single or routes.needs_loop(self.primary)))
+        return self._plain({name: tensor.dense() for name, tensor in tensors.items()}, inputs, taken)
+
+    def _plain(self, weights: dict[str, Tensor], inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
+        one = len(next(iter(weights.values()))) == 1
+        loop = self.route == "loop" or (self.route != "vmap" and (one or routes.needs_loop(self.primary)))
         taken["*"] = "loop" if loop else "vmap"
-        dense = {name: tensor.dense() for name, tensor in tensors.items()}
-        weights = {name: dense[names[0]] for names in self.aliases for name in names}
-        return (routes.by_loop if loop else routes.by_vmap)(self.primary, weights, inputs)
+        named = {name: weights[names[0]] for names in self.aliases for name in names}
+        return (routes.by_loop if loop else routes.by_vmap)(self.primary, named, inputs)
 
     def _code(self, context: Any) -> Float[Tensor, "*b k"]:
         code = self.predictor(context)
@@ -188,10 +200,12 @@ class HyperNetwork(nn.Module):
 
     def _build(self, head: HeadSetting, values: list[nn.Parameter], memory_limit: int) -> Head:
         shapes, size = list(self.shapes.values()), values[0].element_size()
-        needed = head.numbers(shapes, self.features) * size
+        needed = head.numbers(shapes, self.features, self.delta) * size
         if needed > memory_limit:
             others = (LowRank(rank=4), Chunked())
-            instead = [f"{other} with {_mebibytes(other.numbers(shapes, self.features) * size)}" for other in others]
+            instead = [
+                f"{other} with {_mebibytes(other.numbers(shapes, self.features, True) * size)}" for other in others
+            ]
             raise ValueError(
                 f"HyperNetwork: {head} from {self.features} features to {sum(map(math.prod, shapes)):,} weights holds "
                 f"{_mebibytes(needed)}, above memory_limit={_mebibytes(memory_limit)}; take {' or '.join(instead)} "
@@ -220,7 +234,8 @@ def _matching(primary: nn.Module, patterns: tuple[str, ...]) -> list[tuple[str, 
     ]
 
 
-def _last_size(predictor: nn.Module) -> int:
+def last_size(predictor: nn.Module) -> int:
+    """`out_features` of the last layer that has one."""
     for module in reversed(list(predictor.modules())):
         if isinstance(module, nn.Linear):
             return module.out_features
@@ -231,12 +246,12 @@ def _last_size(predictor: nn.Module) -> int:
     )
 
 
-def _check_batch(code: Tensor, inputs: tuple[Any, ...], grouped: bool) -> None:
+def _check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
     for x in inputs:
-        if x.shape[:1] != code.shape[:1]:
+        if x.ndim == 0 or x.shape[0] != contexts:
             what = "groups" if grouped else "samples"
             raise ValueError(
-                f"HyperNetwork: {code.shape[0]} contexts for x of shape {tuple(x.shape)}, expected {code.shape[0]} "
+                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
                 f"{what} on axis 0; for one context for all of x give it without a batch axis"
             )
 

@@ -82,7 +82,9 @@ def counts(structure: Structure, j: int, i: int, contexts: int, rows: int) -> di
 def cheaper(structure: Structure, j: int, i: int, contexts: int, rows: int) -> Order:
     """The order of less cost; on a tie the weight is not formed."""
     found = counts(structure, j, i, contexts, rows)
-    return min(reversed(found), key=lambda order: found[order].cost)
+    if "reassociate" not in found or found["reassociate"].cost > found["materialise"].cost:
+        return "materialise"
+    return "reassociate"
 
 
 def linear(weight: PredictedTensor, x: Tensor, bias: Tensor | None, order: Order) -> Tensor:
@@ -149,8 +151,10 @@ def output_pixels(module: nn.Module, size: tuple[int, ...]) -> int:
         return math.prod(size)
     padding = (0,) * len(size) if padding == "valid" else padding
     stride, dilation, taps = (_setting(module, name) for name in ("stride", "dilation", "kernel_size"))
-    spans = zip(size, padding, dilation, taps, stride, strict=True)
-    return math.prod((s + 2 * p - d * (f - 1) - 1) // t + 1 for s, p, d, f, t in spans)
+    pixels = 1
+    for s, p, d, f, t in zip(size, padding, dilation, taps, stride, strict=True):
+        pixels *= (s + 2 * p - d * (f - 1) - 1) // t + 1
+    return pixels
 
 
 def _convolution_unformed(module: nn.Module, weight: PredictedTensor, x: Tensor, contexts: int) -> Tensor:

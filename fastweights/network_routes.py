@@ -172,7 +172,27 @@ def by_loop(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any
     # unbind: an index in a loop would make a zero gradient of full size each time.
     rows = zip(*(weight.unbind() for weight in weights.values()), strict=True)
     calls = zip(rows, zip(*(x.unbind() for x in inputs), strict=True), strict=True)
-    results = [
-        functional_call(primary, dict(zip(weights, row, strict=True)), args, tie_weights=False) for row, args in calls
+    hooks = [
+        module.register_forward_pre_hook(_refresh) for module in primary.modules() if isinstance(module, nn.RNNBase)
     ]
+    try:
+        results = [
+            functional_call(primary, dict(zip(weights, row, strict=True)), args, tie_weights=False)
+            for row, args in calls
+        ]
+    finally:
+        for hook in hooks:
+            hook.remove()
+        refresh_recurrent(primary)
     return tree_map(lambda *leaves: torch.stack(leaves), *results)
+
+
+def refresh_recurrent(primary: nn.Module) -> None:
+    """Recurrent layers keep a list of their weights of their own; it must follow what is there now."""
+    for module in primary.modules():
+        if isinstance(module, nn.RNNBase):
+            module._init_flat_weights()
+
+
+def _refresh(module: nn.Module, args: Any) -> None:
+    refresh_recurrent(module)
