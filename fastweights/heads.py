@@ -211,7 +211,7 @@ class _Each(Head):
         self.coders, self.structures = nn.ModuleList(coders), nn.ModuleList(structures)
 
     def codes(self, features: Float[Tensor, "*b k"]) -> list[Any]:
-        return [coder(features) for coder in self.coders]
+        return [features if isinstance(coder, nn.Identity) else coder(features) for coder in self.coders]
 
 
 class _Chunks(Head):

@@ -104,6 +104,8 @@ def _linear_unformed(structure: Structure, code: Any, x: Tensor) -> Tensor:
     if isinstance(structure, Mixture):
         k, j, i = structure.templates.shape
         products = F.linear(x, structure.templates.flatten(0, 1)).unflatten(-1, (k, j))  # (B, N, k, j)
+        if x.shape[1] == 1 and structure.base is not None:  # the sum rides along
+            return torch.baddbmm(F.linear(x, structure.base), code.unsqueeze(1), products.squeeze(1))
         y = torch.matmul(code[:, None, None], products).squeeze(-2)
         return y if structure.base is None else y + F.linear(x, structure.base)
     if isinstance(structure, Gated):

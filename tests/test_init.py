@@ -1,5 +1,7 @@
 """Initialisations: variances of activations and of gradients at the first step, measured layer by layer."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ FEATURES = 24
 
 def network(relu, bias=True, head=None):
     layers = []
-    for i, j in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for i, j in itertools.pairwise(WIDTHS):
         layers += [nn.Linear(i, j, bias=bias), nn.ReLU() if relu else nn.Identity()]
     return HyperNetwork(nn.Sequential(*layers), nn.Identity(), features=FEATURES, head=head or heads.Linear())
 
@@ -74,7 +76,7 @@ def test_hyperfan_out_of_biases():
     hyper = network(False)
     init.hyperfan_out(hyper)
     biases = [structure for name, structure in zip(hyper.shapes, hyper.head.structures, strict=True) if "bias" in name]
-    for bias, (d_in, d_out) in zip(biases, zip(WIDTHS, WIDTHS[1:], strict=False), strict=True):
+    for bias, (d_in, d_out) in zip(biases, itertools.pairwise(WIDTHS), strict=True):
         assert bias.templates.var().item() == pytest.approx(max(0, (1 - d_in / d_out) / FEATURES), rel=0.2, abs=1e-12)
 
 

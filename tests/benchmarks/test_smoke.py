@@ -17,3 +17,16 @@ def test_local_conv():
     row = json.loads(done.stdout)
     assert set(row["milliseconds"]) == {"read", "local_conv", "local_conv, backward", "unfold", "unfold, backward"}
     assert row["extra MiB"]["unfold"] > row["extra MiB"]["local_conv"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
+def test_hypernetwork():
+    command = [sys.executable, "-m", "benchmarks.hypernetwork", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert (
+        {"HyperNetwork", "by hand", "vmap"}
+        <= set(row["forward"]["milliseconds"])
+        == set(row["backward"]["milliseconds"])
+    )
+    assert set(row["extra MiB"]) == {"HyperNetwork", "by hand"}
