@@ -76,6 +76,31 @@ HEADS = {
 }
 
 
+class Block(nn.Module):
+    """Of a ResNet: two convolutions and a shortcut."""
+
+    def __init__(self, channels, out, stride, norm):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.norm1, self.norm2 = norm(out), norm(out)
+        self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(channels, out, 1, stride, bias=False)
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+def resnet(norm):
+    blocks = (Block(4, 4, 1, norm), Block(4, 6, 2, norm))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return net.eval()
+
+
 def build(primary, head, delta=False, predict="*", **options):
     """A hypernetwork in float64 with every parameter random, so that nothing hides behind a zero."""
     torch.manual_seed(0)
@@ -169,6 +194,19 @@ def test_all_routes_equal_a_loop_over_contexts(name, head, grouped):
         assert hyper.weights(context[number]).keys() == weights.keys()
         for key, value in hyper.weights(context).items():
             torch.testing.assert_close(value[number], weights[key], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("head", ["linear", "low rank", "gated delta"])
+@pytest.mark.parametrize("norm", [lambda channels: nn.GroupNorm(2, channels), nn.BatchNorm2d], ids=["group", "batch"])
+def test_a_resnet_with_a_context_for_each_of_32_images(norm, head):
+    setting, delta = HEADS[head]
+    original = resnet(norm).double()
+    hyper = build(original, setting, delta).eval()
+    x = torch.randn(32, 3, 9, 7, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(32, 4, dtype=torch.float64, requires_grad=True)
+    assert hyper.routes(x, context) == {"*": "vmap"}
+    expected = loop(hyper, setting, delta, original, x, context, grouped=False)
+    assert_equal_with_gradients(expected, hyper(x, context), [x, context, *hyper.parameters()])
 
 
 @pytest.mark.parametrize("head", HEADS)

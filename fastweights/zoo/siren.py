@@ -32,8 +32,8 @@ def siren(
 ) -> nn.Sequential:
     """A sine network: linear, `sin(30 .)`, ..., linear, with its initialisation.
 
-    Weights of the first layer are U(+-1 / in), of the others U(+-sqrt(6 / in) / omega), so that every sine is fed with
-    a standard deviation of one; biases are torch.nn.Linear's.
+    Weights of the first layer are U(+-1 / in), of the others U(+-sqrt(6 / in) / omega), so that they feed every sine
+    with a standard deviation of one; biases are torch.nn.Linear's.
 
     Args:
         hidden_layers: besides the first.
