@@ -128,6 +128,8 @@ class HyperNetwork(nn.Module):
     def routes(self, x: Any, context: Any, *, grouped: bool = False) -> dict[str, str]:
         """The route that a call takes, by name of the predicted weight; `{"*": route}` where it is one for all.
 
+        "chain" is a chain of known layers in which no weight is predicted, only biases or gains.
+
         >>> hyper = HyperNetwork(nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(7, 64))
         >>> hyper.routes(torch.randn(128, 64), torch.randn(128, 7))
         {'0.weight': 'reassociate'}
@@ -163,7 +165,7 @@ class HyperNetwork(nn.Module):
             named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
             run = routes.Chain(modules, named, None if self.route == "auto" else self.route)  # type: ignore[arg-type]
             y = run(inputs[0])
-            taken.update(run.orders or {"*": "materialise"})
+            taken.update(run.orders or {"*": "chain"})
             return y
         if self.route in ("materialise", "reassociate"):
             raise ValueError(

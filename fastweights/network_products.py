@@ -36,7 +36,12 @@ class PredictedTensor:
     shape: tuple[int, ...]
 
     def dense(self) -> Tensor:
-        """(B, *shape)."""
+        """(B, *shape), or (*shape) for one context."""
+        if isinstance(self.structure, Mixture) and self.code.ndim == 2:
+            base = self.structure.base if self.base is None else self.base
+            templates = self.structure.templates.flatten(1)
+            if base is not None and base.dtype == self.code.dtype:  # one pass over the weights instead of two
+                return torch.addmm(base.flatten(), self.code, templates).view(-1, *self.shape)
         weight = self.structure.materialize(self.code)
         weight = weight.reshape(*weight.shape[:-2], *self.shape)
         return weight if self.base is None else weight + self.base
