@@ -5,8 +5,27 @@ x it mixes, and `PredictedWeight` is the one layer. `fastweights.zoo` holds publ
 `fastweights.convert` turns one into another, `fastweights.burst` is the burst photo denoiser (extra `burst`).
 """
 
-from fastweights import axes, codes, convert, cost, equivalences, ops, structures, zoo
+from fastweights import axes, codes, convert, cost, equivalences, heads, init, ops, structures, theory, zoo
+from fastweights.diagnose import diagnose
+from fastweights.embedding import EmbeddingNetwork
 from fastweights.layer import PredictedWeight
+from fastweights.network import HyperNetwork
 
 __version__ = "0.1.0"
-__all__ = ["PredictedWeight", "axes", "codes", "convert", "cost", "equivalences", "ops", "structures", "zoo"]
+__all__ = [
+    "EmbeddingNetwork",
+    "HyperNetwork",
+    "PredictedWeight",
+    "axes",
+    "codes",
+    "convert",
+    "cost",
+    "diagnose",
+    "equivalences",
+    "heads",
+    "init",
+    "ops",
+    "structures",
+    "theory",
+    "zoo",
+]

@@ -20,6 +20,7 @@ from fastweights.zoo.modulated_siren import ModulatedSiren
 from fastweights.zoo.separable_convolution import SeparableConvolution
 from fastweights.zoo.simple_gate import NAFBlock, SimpleGate
 from fastweights.zoo.simplified_channel_attention import SimplifiedChannelAttention
+from fastweights.zoo.siren import SirenHyperNetwork, siren
 from fastweights.zoo.spatial_gating_unit import SpatialGatingUnit
 from fastweights.zoo.squeeze_excitation import SqueezeExcitation
 from fastweights.zoo.static_hypernetwork import HyperHead, StaticHyperConv2d
@@ -52,8 +53,10 @@ __all__ = [
     "SeparableConvolution",
     "SimpleGate",
     "SimplifiedChannelAttention",
+    "SirenHyperNetwork",
     "SpatialGatingUnit",
     "SqueezeExcitation",
     "StaticHyperConv2d",
+    "siren",
     "with_inverse",
 ]

@@ -26,3 +26,16 @@ def test_convolutions():
     names = {"shared": ("shared_conv", "unfold"), "separable": ("separable_conv", "whole kernels")}
     for name, ways in names.items():
         assert set(rows[name]["milliseconds"]) == {f"{way}{end}" for way in ways for end in ("", ", backward")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
+def test_hypernetwork():
+    command = [sys.executable, "-m", "benchmarks.hypernetwork", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert (
+        {"HyperNetwork", "by hand", "vmap"}
+        <= set(row["forward"]["milliseconds"])
+        == set(row["backward"]["milliseconds"])
+    )
+    assert set(row["extra MiB"]) == {"HyperNetwork", "by hand"}

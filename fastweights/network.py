@@ -1,0 +1,271 @@
+"""Whole-network weight prediction: a predictor emits weights of any module, for one context or a batch of them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from fastweights import network_routes as routes
+from fastweights.heads import Chunked, Given, Head, HeadSetting, Linear, LowRank
+from fastweights.network_products import PredictedTensor
+from fastweights.network_routes import Route
+
+ONE_LINEAR_HEAD = Linear()
+
+
+class HyperNetwork(nn.Module):
+    """A network whose weights another network predicts: `h(x, I) = g(x; f(I))`, for any module g.
+
+    The predictor turns a context I into features, the head turns features into the chosen weights of g, the primary.
+    A call gives what a loop over contexts would: for every context g with its weights, on its samples only. So the
+    statistics of a BatchNorm in training are those of one context's samples, and its running statistics take one step
+    a context, in order.
+
+    Shapes: the predictor emits (k) for one context or (B, k) for a batch; x is a tensor or a tuple of them.
+        one context: g is called with x as it is.
+        a context a sample: x (B, ...), and g sees one sample at a time, (1, ...).
+        a context a group, `grouped=True`: x (B, N, ...), and g sees (N, ...).
+
+    Args:
+        primary: g. It is copied; its values are where the predicted weights start (see `fastweights.heads`).
+        predictor: f, any module. With head=None it emits all predicted numbers itself, in the order of `shapes`.
+        predict: one or several patterns (fnmatch) for names of parameters; all others stay ordinary parameters.
+        head: a setting of `fastweights.heads`, or None.
+        delta: add the prediction to a learned base, the primary's own parameters, and start with a change of zero.
+        features: k; default `out_features` of the predictor's last layer that has one.
+        route: "auto" chooses by counting; "materialise" and "reassociate" (chains of known layers only), "vmap" and
+            "loop" force one.
+        memory_limit: most bytes that a head may hold.
+
+    Raises:
+        ValueError: a pattern or a size that does not fit, a head above the memory limit; the message names both.
+
+    Source: Galanti and Wolf 2020, Sec. 2; delta: Ortiz 2023; heads: Ha 2016, Sitzmann 2020, Müller 2024.
+
+    >>> primary = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 1))
+    >>> hyper = HyperNetwork(primary, nn.Linear(7, 57), head=None)
+    >>> hyper(torch.randn(4, 5), torch.randn(4, 7)).shape
+    torch.Size([4, 1])
+    >>> hyper(torch.randn(4, 32, 5), torch.randn(4, 7), grouped=True).shape
+    torch.Size([4, 32, 1])
+    >>> hyper(torch.randn(32, 5), torch.randn(7)).shape
+    torch.Size([32, 1])
+    """
+
+    def __init__(
+        self,
+        primary: nn.Module,
+        predictor: nn.Module,
+        predict: str | Sequence[str] = "*",
+        *,
+        head: HeadSetting | None = ONE_LINEAR_HEAD,
+        delta: bool = False,
+        features: int | None = None,
+        route: Route = "auto",
+        memory_limit: int = 2**30,
+    ):
+        super().__init__()
+        self.primary = copy.deepcopy(primary)
+        self.predictor, self.delta, self.route = predictor, delta, route
+        self.aliases = _matching(self.primary, (predict,) if isinstance(predict, str) else tuple(predict))
+        values = [self.primary.get_parameter(names[0]) for names in self.aliases]
+        self.shapes = {names[0]: tuple(value.shape) for names, value in zip(self.aliases, values, strict=True)}
+        numbers = sum(map(math.prod, self.shapes.values()))
+        self.features = numbers if head is None else features or last_size(predictor)
+        built = Given(list(self.shapes.values())) if head is None else self._build(head, values, memory_limit)
+        self.head: Head = built.to(device=values[0].device, dtype=values[0].dtype)
+        if not delta:
+            for name in (name for names in self.aliases for name in names):
+                module, _, leaf = name.rpartition(".")
+                self.primary.get_submodule(module).register_parameter(leaf, None)
+            routes.refresh_recurrent(self.primary)
+
+    def forward(self, x: Any, context: Any, *, grouped: bool = False) -> Any:
+        """g(x; f(context)); x a tensor or a tuple of tensors, the result as g gives it."""
+        return self._run(x, context, grouped, None)
+
+    def weights(self, context: Any) -> dict[str, Tensor]:
+        """The predicted tensors by name, (*shape) for one context or (B, *shape) for a batch."""
+        return {name: tensor.dense() for name, tensor in self._tensors(self._code(context)).items()}
+
+    def bake(self, context: Any) -> nn.Module:
+        """The primary as a plain module with the weights of one context, to export or to train on.
+
+        >>> hyper = HyperNetwork(nn.Linear(5, 2), nn.Linear(7, 3))
+        >>> x, context = torch.randn(4, 5), torch.randn(7)
+        >>> torch.equal(hyper.bake(context)(x), hyper(x, context))
+        True
+        """
+        code = self._code(context)
+        if code.ndim != 1:
+            raise ValueError(
+                f"bake: the predictor gave {tuple(code.shape)}, expected one context (k); bake them in turn"
+            )
+        baked = copy.deepcopy(self.primary)
+        for names, tensor in zip(self.aliases, self._tensors(code).values(), strict=True):
+            parameter = nn.Parameter(tensor.dense().detach().clone())
+            for name in names:
+                module, _, leaf = name.rpartition(".")
+                baked.get_submodule(module).register_parameter(leaf, parameter)
+        routes.refresh_recurrent(baked)
+        return baked
+
+    def call_with(self, weights: dict[str, Tensor], x: Any, *, grouped: bool = False) -> Any:
+        """g with a batch of given weights (B, *shape), as `weights` returns them, by vmap or a loop."""
+        inputs = x if isinstance(x, tuple) else (x,)
+        _check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
+        y = self._plain(weights, inputs if grouped else tuple(x.unsqueeze(1) for x in inputs), {})
+        return y if grouped else tree_map(_one_sample, y)
+
+    def routes(self, x: Any, context: Any, *, grouped: bool = False) -> dict[str, str]:
+        """The route that a call takes, by name of the predicted weight; `{"*": route}` where it is one for all.
+
+        "chain" is a chain of known layers in which no weight is predicted, only biases or gains.
+
+        >>> hyper = HyperNetwork(nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(7, 64))
+        >>> hyper.routes(torch.randn(128, 64), torch.randn(128, 7))
+        {'0.weight': 'reassociate'}
+        >>> hyper.routes(torch.randn(32, 256, 64), torch.randn(32, 7), grouped=True)
+        {'0.weight': 'materialise'}
+        """
+        taken: dict[str, str] = {}
+        with torch.no_grad():
+            self._run(x, context, grouped, taken)
+        return taken
+
+    def extra_repr(self) -> str:
+        numbers = sum(map(math.prod, self.shapes.values()))
+        return f"{len(self.shapes)} predicted tensors, {numbers} numbers, delta={self.delta}, route={self.route}"
+
+    def _run(self, x: Any, context: Any, grouped: bool, taken: dict[str, str] | None) -> Any:
+        inputs = x if isinstance(x, tuple) else (x,)
+        code = self._code(context)
+        single = code.ndim == 1
+        if not single:
+            _check_batch(code.shape[0], inputs, grouped)
+        # In front of what the primary takes, every input gets an axis of groups, one for each context.
+        groups = inputs if grouped and not single else tuple(x.unsqueeze(0 if single else 1) for x in inputs)
+        y = self._groups(code.unsqueeze(0) if single else code, groups, {} if taken is None else taken)
+        if single:
+            return tree_map(lambda leaf: leaf.squeeze(0), y)
+        return y if grouped else tree_map(_one_sample, y)
+
+    def _groups(self, code: Tensor, inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
+        tensors = self._tensors(code)
+        modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
+        if modules is not None:
+            named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
+            run = routes.Chain(modules, named, None if self.route == "auto" else self.route)  # type: ignore[arg-type]
+            y = run(inputs[0])
+            taken.update(run.orders or {"*": "chain"})
+            return y
+        if self.route in ("materialise", "reassociate"):
+            raise ValueError(
+                f"route={self.route!r}: {type(self.primary).__name__} is no chain of known layers on batches of "
+                "samples; pass route='auto'"
+            )
+        return self._plain({name: tensor.dense() for name, tensor in tensors.items()}, inputs, taken)
+
+    def _plain(self, weights: dict[str, Tensor], inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
+        one = len(next(iter(weights.values()))) == 1
+        loop = self.route == "loop" or (self.route != "vmap" and (one or routes.needs_loop(self.primary)))
+        taken["*"] = "loop" if loop else "vmap"
+        named = {name: weights[names[0]] for names in self.aliases for name in names}
+        return (routes.by_loop if loop else routes.by_vmap)(self.primary, named, inputs)
+
+    def _code(self, context: Any) -> Float[Tensor, "*b k"]:
+        code = self.predictor(context)
+        if not isinstance(code, Tensor) or code.ndim not in (1, 2) or code.shape[-1] != self.features:
+            found = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
+            what = "numbers, one for each predicted weight" if isinstance(self.head, Given) else "features"
+            raise ValueError(
+                f"HyperNetwork: the predictor gave {found}, expected ({self.features}) or (B, {self.features}): "
+                f"{self.features} {what}"
+            )
+        return code
+
+    def _tensors(self, code: Tensor) -> dict[str, PredictedTensor]:
+        codes = self.head.codes(code)
+        parts = zip(self.shapes.items(), self.head.structures, codes, strict=True)
+        return {
+            name: PredictedTensor(structure, part, self.primary.get_parameter(name) if self.delta else None, shape)  # type: ignore[arg-type]
+            for (name, shape), structure, part in parts
+        }
+
+    def _build(self, head: HeadSetting, values: list[nn.Parameter], memory_limit: int) -> Head:
+        shapes, size = list(self.shapes.values()), values[0].element_size()
+        needed = head.numbers(shapes, self.features, self.delta) * size
+        if needed > memory_limit:
+            others = (LowRank(rank=4), Chunked())
+            instead = [
+                f"{other} with {_mebibytes(other.numbers(shapes, self.features, True) * size)}" for other in others
+            ]
+            raise ValueError(
+                f"HyperNetwork: {head} from {self.features} features to {sum(map(math.prod, shapes)):,} weights holds "
+                f"{_mebibytes(needed)}, above memory_limit={_mebibytes(memory_limit)}; take {' or '.join(instead)} "
+                "(delta=True), or predict fewer weights"
+            )
+        return head.build(values, self.features, self.delta)
+
+
+def _matching(primary: nn.Module, patterns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The names of every parameter that a pattern matches; a tied one has several."""
+    names: dict[nn.Parameter, tuple[str, ...]] = {}
+    for name, parameter in primary.named_parameters(remove_duplicate=False):
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(f"HyperNetwork: {name} has no size yet; call the primary once on an input before")
+        names[parameter] = (*names.get(parameter, ()), name)
+    if not names:
+        raise ValueError(f"HyperNetwork: {type(primary).__name__} has no parameters to predict")
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for aliases in names.values() for name in aliases):
+            known = ", ".join(aliases[0] for aliases in names.values())
+            raise ValueError(f"HyperNetwork: predict={pattern!r} matches no parameter; there are {known}")
+    return [
+        aliases
+        for aliases in names.values()
+        if any(fnmatchcase(name, pattern) for name in aliases for pattern in patterns)
+    ]
+
+
+def last_size(predictor: nn.Module) -> int:
+    """`out_features` of the last layer that has one."""
+    for module in reversed(list(predictor.modules())):
+        if isinstance(module, nn.Linear):
+            return module.out_features
+        if isinstance(module, nn.Embedding):
+            return module.embedding_dim
+    raise ValueError(
+        f"HyperNetwork: the number of features that {type(predictor).__name__} emits is unknown; pass features="
+    )
+
+
+def _check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
+    for x in inputs:
+        if x.ndim == 0 or x.shape[0] != contexts:
+            what = "groups" if grouped else "samples"
+            raise ValueError(
+                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
+                f"{what} on axis 0; for one context for all of x give it without a batch axis"
+            )
+
+
+def _one_sample(leaf: Tensor) -> Tensor:
+    if leaf.ndim < 2 or leaf.shape[1] != 1:
+        raise ValueError(
+            f"HyperNetwork: with a context a sample the primary gave {tuple(leaf.shape[1:])}, expected one sample on "
+            "axis 0; where samples lie on another axis pass grouped=True and for each context an x that g takes"
+        )
+    return leaf.squeeze(1)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

@@ -1,0 +1,198 @@
+"""How a primary network runs with a batch of predicted weights: as a chain of batched products, vmap, or a loop.
+
+All routes compute what a loop over contexts computes. Everything takes B contexts and, for every input, an axis of
+B groups in front of what the primary takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from fastweights import network_products as products
+from fastweights.heads import matrix_shape
+from fastweights.network_products import Order, PredictedTensor
+
+Route = Literal["auto", "materialise", "reassociate", "vmap", "loop"]
+
+# Modules that treat every sample (axis 0) by itself, whatever the number of samples.
+SAMPLEWISE = (
+    *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
+    *(nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.Upsample, nn.PixelShuffle),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS[:3])
+
+
+def chain(primary: nn.Module, inputs: tuple[Any, ...]) -> list[tuple[str, nn.Module]] | None:
+    """The primary as (prefix, module) one after the other, or None if it is no plain chain of modules known here."""
+    modules = list(_sequence("", primary))
+    if len(inputs) != 1 or not all(_known(module) for _, module in modules):
+        return None
+    # What one group looks like to the primary must keep its samples on axis 0.
+    for _, module in modules:
+        if type(module) in products.CONVOLUTIONS:
+            return modules if inputs[0].ndim == 3 + len(module.kernel_size) else None  # type: ignore[arg-type]
+    return modules if inputs[0].ndim >= 3 else None
+
+
+def _sequence(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if type(module) is nn.Sequential and not _hooked(module):
+        for name, child in module.named_children():
+            yield from _sequence(f"{prefix}{name}.", child)
+    else:
+        yield prefix, module
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def _known(module: nn.Module) -> bool:
+    if _hooked(module):
+        return False
+    if isinstance(module, nn.Flatten):
+        return type(module) is nn.Flatten and module.start_dim >= 1
+    if type(module) in products.CONVOLUTIONS:
+        return module.padding_mode == "zeros"
+    if type(module) in BATCH_NORMS:
+        return not batch_statistics(module)
+    return type(module) in (nn.Linear, *SAMPLEWISE, *NORMS)
+
+
+def batch_statistics(module: nn.Module) -> bool:
+    """Whether a norm layer takes its statistics from the samples of a call."""
+    if isinstance(module, nn.modules.batchnorm._NormBase) and not isinstance(
+        module, nn.modules.instancenorm._InstanceNorm
+    ):
+        return module.training or module.running_mean is None
+    return False
+
+
+def needs_loop(primary: nn.Module) -> bool:
+    """Whether a layer inside refuses torch.func.vmap: recurrent ones, and norms that update running statistics."""
+    for module in primary.modules():
+        updates = isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats
+        if updates or isinstance(module, nn.RNNBase | nn.SyncBatchNorm):
+            return True
+    return False
+
+
+class Chain:
+    """Runs a chain of modules on samples of all contexts at once; `orders` says what was chosen for each weight."""
+
+    def __init__(
+        self, modules: list[tuple[str, nn.Module]], tensors: Mapping[str, PredictedTensor], order: Order | None
+    ):
+        self.modules, self.tensors, self.order = modules, tensors, order
+        self.orders: dict[str, Order] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (B, N, ...) -> (B, N, ...)."""
+        contexts = x.shape[0]
+        x = x.flatten(0, 1)
+        for prefix, module in self.modules:
+            x = self._step(prefix, module, x, contexts)
+        return x.unflatten(0, (contexts, -1))
+
+    def _step(self, prefix: str, module: nn.Module, x: Tensor, contexts: int) -> Tensor:
+        weight, bias = self.tensors.get(f"{prefix}weight"), self.tensors.get(f"{prefix}bias")
+        if weight is None and bias is None:
+            return module(x)
+        if isinstance(module, NORMS):
+            return _norm(module, weight, bias, x, contexts)
+        own_bias: Any = bias.dense() if bias is not None else module.bias
+        if isinstance(module, nn.Linear):
+            rows = x.reshape(contexts, -1, x.shape[-1])
+            if weight is None:
+                y = F.linear(rows, module.weight) + own_bias[:, None]
+            else:
+                y = products.linear(weight, rows, own_bias, self._order(prefix, weight, contexts, rows.shape[1]))
+            return y.reshape(*x.shape[:-1], y.shape[-1])
+        if weight is None:
+            y = products.convolve(module, module.weight, x, module.groups)  # type: ignore[arg-type]
+            return products.add_bias(y, own_bias, contexts)
+        order: Order = "materialise"
+        if products.has_unformed_convolution(module, weight.structure):
+            pixels = products.output_pixels(module, tuple(x.shape[2:])) * (x.shape[0] // contexts)
+            order = self._order(prefix, weight, contexts, pixels)
+        return products.convolution(module, weight, x, own_bias, contexts, order)
+
+    def _order(self, prefix: str, weight: PredictedTensor, contexts: int, rows: int) -> Order:
+        j, i = matrix_shape(weight.shape)
+        order = self.order or products.cheaper(weight.structure, j, i, contexts, rows)
+        self.orders[f"{prefix}weight"] = order
+        return order
+
+
+def _norm(
+    module: nn.Module, weight: PredictedTensor | None, bias: PredictedTensor | None, x: Tensor, contexts: int
+) -> Tensor:
+    if isinstance(module, nn.LayerNorm):
+        y, tail = F.layer_norm(x, module.normalized_shape, eps=module.eps), 0
+    elif isinstance(module, nn.GroupNorm):
+        y, tail = F.group_norm(x, module.num_groups, eps=module.eps), x.ndim - 2
+    else:
+        assert isinstance(module, nn.modules.batchnorm._BatchNorm)
+        y = F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
+        tail = x.ndim - 2
+    y = y.unflatten(0, (contexts, -1))
+
+    def aligned(predicted: PredictedTensor | None, own: Tensor | None) -> Tensor | None:
+        if predicted is None:
+            return None if own is None else own.view(*own.shape, *(1,) * tail)
+        values = predicted.dense()
+        return values.view(contexts, *(1,) * (y.ndim - values.ndim - tail), *values.shape[1:], *(1,) * tail)
+
+    gain, shift = aligned(weight, module.weight), aligned(bias, module.bias)
+    y = y if gain is None else y * gain
+    return (y if shift is None else y + shift).flatten(0, 1)
+
+
+def by_vmap(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:
+    """torch.func.vmap over the contexts; every context draws its own random numbers (dropout)."""
+
+    def one(weights: dict[str, Tensor], inputs: tuple[Any, ...]) -> Any:
+        return functional_call(primary, weights, inputs, tie_weights=False)
+
+    return torch.vmap(one, randomness="different")(dict(weights), inputs)
+
+
+def by_loop(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:
+    """One call a context, one after the other."""
+    # unbind: an index in a loop would make a zero gradient of full size each time.
+    rows = zip(*(weight.unbind() for weight in weights.values()), strict=True)
+    calls = zip(rows, zip(*(x.unbind() for x in inputs), strict=True), strict=True)
+    hooks = [
+        module.register_forward_pre_hook(_refresh) for module in primary.modules() if isinstance(module, nn.RNNBase)
+    ]
+    try:
+        results = [
+            functional_call(primary, dict(zip(weights, row, strict=True)), args, tie_weights=False)
+            for row, args in calls
+        ]
+    finally:
+        for hook in hooks:
+            hook.remove()
+        refresh_recurrent(primary)
+    return tree_map(lambda *leaves: torch.stack(leaves), *results)
+
+
+def refresh_recurrent(primary: nn.Module) -> None:
+    """Recurrent layers keep a list of their weights of their own; it must follow what is there now."""
+    for module in primary.modules():
+        if isinstance(module, nn.RNNBase):
+            module._init_flat_weights()
+
+
+def _refresh(module: nn.Module, args: Any) -> None:
+    refresh_recurrent(module)

@@ -1,0 +1,463 @@
+"""HyperNetwork: every route equals a loop over contexts whose weights are written out here, values and gradients."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from fastweights import HyperNetwork, heads
+
+FEATURES = 3
+
+
+def mlp():
+    return nn.Sequential(
+        nn.Linear(5, 7), nn.Tanh(), nn.Sequential(nn.Linear(7, 4, bias=False), nn.ELU()), nn.Linear(4, 2)
+    )
+
+
+def normed_mlp():
+    return nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.GroupNorm(2, 6), nn.Linear(6, 2))
+
+
+def conv_net():
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1, stride=2),
+        nn.GroupNorm(3, 6),
+        nn.ELU(),
+        nn.Conv2d(6, 4, (1, 3), padding="same", groups=2, bias=False),
+        nn.BatchNorm2d(4).eval(),
+        nn.Conv2d(4, 3, 3, dilation=(2, 1), padding="valid", bias=True),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 3),
+    )
+
+
+class Residual(nn.Module):
+    """No chain: a branch, functions, a tied weight, and two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again = nn.Linear(5, 5), nn.Linear(5, 5)
+        self.again.weight = self.first.weight
+        self.norm = nn.BatchNorm1d(5)
+        self.out = nn.Bilinear(5, 4, 2)
+        self.norm.running_mean.uniform_(-1, 1)
+        self.norm.running_var.uniform_(0.5, 1.5)
+
+    def forward(self, x, z=None):
+        z = x[:, :4] if z is None else z
+        x = x + torch.tanh(self.first(x))
+        x = self.norm(x - self.again(x).sin())
+        return self.out(x, z)
+
+
+PRIMARIES = {
+    "mlp": (mlp, (5,)),
+    "normed_mlp": (normed_mlp, (5,)),
+    "conv_net": (conv_net, (2, 11, 9)),
+    "residual": (lambda: Residual().eval(), (5,)),
+}
+HEADS = {
+    "none": (None, False),
+    "linear": (heads.Linear(), False),
+    "linear delta": (heads.Linear(), True),
+    "per tensor": (heads.PerTensor(hidden=4), False),
+    "chunked": (heads.Chunked(size=10, embedding=2, hidden=5), False),
+    "low rank": (heads.LowRank(rank=2), True),
+    "gated": (heads.GatedWeights(gates=5), False),
+    "gated delta": (heads.GatedWeights(), True),
+}
+
+
+class Block(nn.Module):
+    """Of a ResNet: two convolutions and a shortcut."""
+
+    def __init__(self, channels, out, stride, norm):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.norm1, self.norm2 = norm(out), norm(out)
+        self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(channels, out, 1, stride, bias=False)
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+def resnet(norm):
+    blocks = (Block(4, 4, 1, norm), Block(4, 6, 2, norm))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+def build(primary, head, delta=False, predict="*", **options):
+    """A hypernetwork in float64 with every parameter random, so that nothing hides behind a zero."""
+    torch.manual_seed(0)
+    names = [name for name, _ in primary.named_parameters()]
+    numbers = sum(p.numel() for p in primary.parameters())
+    predictor = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, numbers if head is None else FEATURES))
+    hyper = HyperNetwork(primary.double(), predictor.double(), predict, head=head, delta=delta, **options)
+    assert names
+    with torch.no_grad():
+        for parameter in hyper.parameters():
+            parameter.normal_(std=0.4)
+    return hyper
+
+
+def written_out(hyper, setting, delta, context):
+    """All predicted tensors of one context, from the head's parameters by the formulas of its docstring."""
+    features, found, flat = hyper.predictor(context), {}, 0
+    if isinstance(setting, heads.Chunked):
+        emitted = []
+        for embedding in hyper.head.embeddings:
+            weight = torch.cat([hyper.head.from_features.weight, hyper.head.from_chunk.weight], 1)
+            hidden = weight @ torch.cat([features, embedding]) + hyper.head.from_features.bias
+            emitted.append(hyper.head.emit.weight @ hidden.clamp(min=0) + hyper.head.emit.bias)
+        features = torch.cat(emitted)
+    for number, (name, shape) in enumerate(hyper.shapes.items()):
+        structure, size = hyper.head.structures[number], torch.Size(shape).numel()
+        if setting is None or isinstance(setting, heads.Chunked):
+            value = features[flat : flat + size]
+            fan = shape[0] if len(shape) == 1 else size // shape[0]
+            value, flat = value if setting is None else value / (3 * fan) ** 0.5, flat + size
+        elif isinstance(setting, heads.Linear | heads.PerTensor) or len(shape) == 1:
+            code = features
+            if isinstance(setting, heads.PerTensor):
+                first = hyper.head.coders[number][0]
+                code = (first.weight @ features + first.bias).clamp(min=0)
+            value = sum(c * t for c, t in zip(code, structure.templates, strict=True))
+            value = value if structure.base is None else value + structure.base
+        elif isinstance(setting, heads.LowRank):
+            coder = hyper.head.coders[number]
+            b = (coder.b.weight @ features + coder.b.bias).view(-1, setting.rank)
+            a = (coder.a.weight @ features + coder.a.bias).view(-1, setting.rank)
+            value = b @ a.T
+        else:
+            coder = hyper.head.coders[number]
+            value = structure.u @ torch.diag(coder.weight @ features + coder.bias) @ structure.v
+        found[name] = value.reshape(shape) + (hyper.primary.get_parameter(name) if delta else 0)
+    return found
+
+
+def loop(hyper, setting, delta, original, x, context, grouped):
+    """g(x_b; f(I_b)) for one context after the other."""
+    results = []
+    for b in range(len(context)):
+        weights = dict(original.named_parameters()) | dict(hyper.primary.named_parameters())
+        weights |= written_out(hyper, setting, delta, context[b])
+        results.append(functional_call(original, weights, (x[b] if grouped else x[b : b + 1],)))
+    return torch.stack(results) if grouped else torch.cat(results)
+
+
+def assert_equal_with_gradients(expected, got, inputs):
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+    cotangent = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, inputs, cotangent, allow_unused=True, retain_graph=True)
+    for one, other in zip(torch.autograd.grad(got, inputs, cotangent, allow_unused=True), wanted, strict=True):
+        # What no loss depends on may be None on one side and zeros on the other.
+        one, other = (torch.zeros(()) if g is None or not g.any() else g for g in (one, other))
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("head", "grouped"),
+    [*((head, True) for head in HEADS), *((head, False) for head in ("none", "linear", "low rank", "gated"))],
+)
+@pytest.mark.parametrize("name", PRIMARIES)
+def test_all_routes_equal_a_loop_over_contexts(name, head, grouped):
+    primary, size = PRIMARIES[name]
+    setting, delta = HEADS[head]
+    original = primary().double()
+    hyper = build(original, setting, delta)
+    x = torch.randn((3, 2, *size) if grouped else (3, *size), dtype=torch.float64, requires_grad=True)
+    context = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    expected = loop(hyper, setting, delta, original, x, context, grouped)
+    inputs = [x, context, *hyper.parameters()]
+    for route in ["auto", "vmap", "loop"] + ["materialise", "reassociate"] * (name != "residual"):
+        hyper.route = route
+        assert_equal_with_gradients(expected, hyper(x, context, grouped=grouped), inputs)
+        if route in ("vmap", "loop"):
+            assert hyper.routes(x, context, grouped=grouped) == {"*": route}
+    for number in range(3):
+        weights = written_out(hyper, setting, delta, context[number])
+        assert hyper.weights(context[number]).keys() == weights.keys()
+        for key, value in hyper.weights(context).items():
+            torch.testing.assert_close(value[number], weights[key], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("head", ["linear", "low rank", "gated delta"])
+@pytest.mark.parametrize("norm", [lambda channels: nn.GroupNorm(2, channels), nn.BatchNorm2d], ids=["group", "batch"])
+def test_a_resnet_with_a_context_for_each_of_32_images(norm, head):
+    setting, delta = HEADS[head]
+    original = resnet(norm).double()
+    hyper = build(original, setting, delta).eval()
+    x = torch.randn(32, 3, 9, 7, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(32, 4, dtype=torch.float64, requires_grad=True)
+    assert hyper.routes(x, context) == {"*": "vmap"}
+    expected = loop(hyper, setting, delta, original, x, context, grouped=False)
+    assert_equal_with_gradients(expected, hyper(x, context), [x, context, *hyper.parameters()])
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", PRIMARIES)
+def test_one_context_for_the_whole_batch(name, head):
+    primary, size = PRIMARIES[name]
+    setting, delta = HEADS[head]
+    original = primary().double()
+    hyper = build(original, setting, delta)
+    x, context = torch.randn(4, *size, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    expected = loop(hyper, setting, delta, original, x[None], context[None], grouped=True)[0]
+    for route in ["auto", "vmap", "loop"] + ["materialise", "reassociate"] * (name != "residual"):
+        hyper.route = route
+        assert_equal_with_gradients(expected, hyper(x, context), list(hyper.parameters()))
+    torch.testing.assert_close(hyper.bake(context)(x), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("route", ["auto", "materialise", "reassociate", "vmap", "loop"])
+@pytest.mark.parametrize(
+    ("predict", "predicted"),
+    [
+        ("*.bias", ["0.bias", "3.bias"]),
+        ("0.weight", ["0.weight"]),
+        (["3.*", "2.0.weight"], ["2.0.weight", "3.weight", "3.bias"]),
+    ],
+)
+def test_the_chosen_parameters_are_predicted_and_the_others_are_trained(predict, predicted, route):
+    original = mlp().double()
+    hyper = build(original, heads.Linear(), predict=predict, route=route)
+    assert list(hyper.shapes) == predicted
+    others = [name for name, _ in original.named_parameters() if name not in predicted]
+    assert [name for name, _ in hyper.primary.named_parameters()] == others
+    assert list(hyper.primary.state_dict()) == others
+    x, context = (torch.randn(3, n, dtype=torch.float64) for n in (5, 4))
+    expected = loop(hyper, heads.Linear(), False, original, x, context, grouped=False)
+    assert_equal_with_gradients(expected, hyper(x, context), list(hyper.parameters()))
+
+
+@pytest.mark.parametrize("predict", ["0.bias", "1.*", "4.bias", "4.*", "5.weight", "5.bias"])
+def test_part_of_a_conv_net(predict):
+    original = conv_net().double()
+    original[4].running_mean.uniform_(-1, 1)
+    hyper = build(original, heads.Linear(), predict=predict)
+    x, context = torch.randn(3, 2, 2, 11, 9).double(), torch.randn(3, 4).double()
+    expected = loop(hyper, heads.Linear(), False, original, x, context, grouped=True)
+    for route in ("materialise", "reassociate", "vmap"):
+        hyper.route = route
+        assert_equal_with_gradients(expected, hyper(x, context, grouped=True), list(hyper.parameters()))
+
+
+def test_tied_weights_are_predicted_once_under_any_of_their_names():
+    hyper = build(Residual().eval(), heads.Linear(), predict="again.weight")
+    assert hyper.aliases == [("first.weight", "again.weight")]
+    baked = hyper.bake(torch.randn(4).double())
+    assert baked.first.weight is baked.again.weight
+
+
+@pytest.mark.parametrize("route", ["auto", "vmap", "loop"])
+def test_several_inputs(route):
+    original = Residual().double().eval()
+    hyper = build(original, heads.Linear(), route=route)
+    x, z, context = (torch.randn(3, 2, n, dtype=torch.float64) for n in (5, 4, 4))
+    context = context[:, 0]
+    one = [hyper.bake(context[b])(x[b], z[b]) for b in range(3)]
+    torch.testing.assert_close(hyper((x, z), context, grouped=True), torch.stack(one), rtol=1e-10, atol=1e-10)
+    single = hyper((x[:, 0], z[:, 0]), context)
+    torch.testing.assert_close(single, torch.stack(one)[:, 0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(hyper((x[0], z[0]), context[0]), one[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_lstm_and_its_tuple_of_results(batch_first):
+    original = nn.LSTM(5, 3, num_layers=2, bidirectional=True, batch_first=batch_first)
+    hyper = build(original, heads.Linear())
+    x, context = torch.randn(3, 4, 2, 5).double(), torch.randn(3, 4).double()
+    assert hyper.routes(x, context, grouped=True) == {"*": "loop"}
+    y, (h, c) = hyper(x, context, grouped=True)
+    for b in range(3):
+        wanted, (wanted_h, wanted_c) = hyper.bake(context[b])(x[b])
+        torch.testing.assert_close(y[b], wanted, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(h[b], wanted_h, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(c[b], wanted_c, rtol=1e-10, atol=1e-10)
+    if not batch_first:
+        with pytest.raises(ValueError, match="expected one sample on axis 0; where samples lie on another axis pass"):
+            hyper(x[:, :, 0], context)
+
+
+def test_batch_statistics_are_those_of_one_contexts_samples():
+    original = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(27, 2)).double()
+    hyper = build(original, heads.Linear())
+    x, context = torch.randn(3, 4, 2, 5, 5).double(), torch.randn(3, 4).double()
+    baked = [hyper.bake(context[b]) for b in range(3)]
+    y = hyper(x, context, grouped=True)
+    torch.testing.assert_close(y, torch.stack([baked[b](x[b]) for b in range(3)]), rtol=1e-10, atol=1e-10)
+    # One step a context, in order, from mean zero with momentum .1.
+    mean = torch.zeros(3).double()
+    for b in range(3):
+        hidden = F.conv2d(x[b], baked[b][0].weight, baked[b][0].bias)
+        mean = 0.9 * mean + 0.1 * hidden.mean((0, 2, 3))
+    torch.testing.assert_close(hyper.primary[1].running_mean, mean, rtol=1e-10, atol=1e-10)
+    assert hyper.primary[1].num_batches_tracked == 3
+    hyper.eval()
+    assert set(hyper.routes(x, context, grouped=True)) == {"0.weight", "3.weight"}  # a chain again
+
+
+def test_one_sample_a_context_has_no_batch_statistics():
+    hyper = build(nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)), heads.Linear())
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        hyper(torch.randn(3, 5).double(), torch.randn(3, 4).double())
+
+
+@pytest.mark.parametrize("route", ["auto", "materialise", "vmap", "loop"])
+def test_dropout_draws_for_every_context(route):
+    hyper = build(nn.Sequential(nn.Linear(50, 40), nn.Dropout(0.5)), heads.Linear(), route=route)
+    x, context = torch.randn(1, 50).double().expand(3, 50), torch.randn(1, 4).double().expand(3, 4)
+    y = hyper(x, context)
+    assert 20 < (y == 0).sum() < 100
+    assert not torch.equal(y[0] == 0, y[1] == 0)
+    hyper.eval()
+    torch.testing.assert_close(hyper(x, context)[0], hyper(x, context)[1])
+
+
+@pytest.mark.parametrize("name", PRIMARIES)
+@pytest.mark.parametrize("head", [head for head, (_, delta) in HEADS.items() if delta])
+def test_delta_starts_as_the_pretrained_network(name, head):
+    primary, size = PRIMARIES[name]
+    original = primary()
+    hyper = HyperNetwork(original, nn.Linear(4, 3), head=HEADS[head][0], delta=True)
+    x = torch.randn(3, *size)
+    with torch.no_grad():
+        difference = (hyper(x, torch.randn(3, 4)) - original(x)).abs().max()
+    assert difference <= 1e-6
+    for name, parameter in original.named_parameters():
+        assert torch.equal(hyper.primary.get_parameter(name), parameter)
+        assert hyper.primary.get_parameter(name) is not parameter
+
+
+def test_delta_base_and_head_are_trained_together():
+    hyper = HyperNetwork(mlp(), nn.Linear(4, 3), head=heads.LowRank(2), delta=True)
+    optimizer = torch.optim.SGD(hyper.parameters(), 0.1)
+    for _ in range(2):  # B starts at zero: A and the predictor wake up at the second step
+        optimizer.zero_grad()
+        hyper(torch.randn(8, 5), torch.randn(8, 4)).square().sum().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in hyper.parameters())
+
+
+def test_state_dict_deepcopy_and_pickle():
+    hyper = build(normed_mlp(), heads.GatedWeights())
+    x, context = torch.randn(3, 5).double(), torch.randn(3, 4).double()
+    expected = hyper(x, context)
+    fresh = HyperNetwork(normed_mlp().double(), copy.deepcopy(hyper.predictor), head=heads.GatedWeights())
+    assert not torch.equal(fresh(x, context), expected)
+    fresh.load_state_dict(hyper.state_dict())
+    buffer = io.BytesIO()
+    torch.save(hyper, buffer)
+    buffer.seek(0)
+    loaded = torch.load(buffer, weights_only=False)
+    for other in (fresh, copy.deepcopy(hyper), pickle.loads(pickle.dumps(hyper)), loaded):
+        assert torch.equal(other(x, context), expected)
+    assert torch.isfinite(fresh.float()(x.float(), context.float())).all()
+
+
+def test_the_primary_given_is_left_as_it_is():
+    primary = mlp()
+    before = copy.deepcopy(primary.state_dict())
+    HyperNetwork(primary, nn.Linear(4, 3))
+    assert all(torch.equal(value, before[name]) for name, value in primary.state_dict().items())
+
+
+def test_hooks_run():
+    primary, calls = mlp(), []
+    primary[0].register_forward_hook(lambda *_: calls.append(1))
+    hyper = HyperNetwork(primary, nn.Linear(4, 3))
+    hyper(torch.randn(3, 5), torch.randn(3, 4))
+    assert calls
+
+
+def test_routes_are_chosen_by_counting():
+    primary = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    hyper = HyperNetwork(primary, nn.Linear(8, 64))
+    names = [f"{n}.weight" for n in (0, 2, 4)]
+    samples = hyper.routes(torch.randn(128, 64), torch.randn(128, 8))
+    assert samples == dict.fromkeys(names, "reassociate")
+    groups = hyper.routes(torch.randn(32, 256, 64), torch.randn(32, 8), grouped=True)
+    assert groups == dict.fromkeys(names, "materialise")
+    low_rank = HyperNetwork(primary, nn.Linear(8, 64), head=heads.LowRank(2), delta=True)
+    assert low_rank.routes(torch.randn(32, 8, 64), torch.randn(32, 8), grouped=True)["0.weight"] == "reassociate"
+
+
+def mistake(primary=None, predictor=None, x=(3, 5), context=(3, 4), **options):
+    def call():
+        hyper = HyperNetwork(primary or mlp(), predictor or nn.Linear(4, 3), **options)
+        return hyper(torch.randn(x), torch.randn(context))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (mistake(predict="conv.*"), r"predict='conv\.\*' matches no parameter; there are 0.weight, 0.bias, 2.0.weight"),
+        (mistake(predict=["*", "x"]), "predict='x' matches no parameter"),
+        (
+            mistake(context=(2, 4)),
+            r"2 contexts for x of shape \(3, 5\), expected 2 samples on axis 0; for one context for",
+        ),
+        (mistake(context=(1, 4)), "1 contexts for x of shape"),
+        (mistake(context=(3, 2, 4)), r"the predictor gave \(3, 2, 3\), expected \(3\) or \(B, 3\): 3 features"),
+        (
+            mistake(head=None),
+            r"the predictor gave \(3, 3\), expected \(80\) or \(B, 80\): 80 numbers, one for each pred",
+        ),
+        (mistake(features=5), r"the predictor gave \(3, 3\), expected \(5\)"),
+        (mistake(primary=nn.ReLU()), "ReLU has no parameters to predict"),
+        (mistake(primary=nn.LazyLinear(3)), "weight has no size yet; call the primary once on an input before"),
+        (mistake(predictor=nn.Tanh()), "the number of features that Tanh emits is unknown; pass features="),
+        (
+            mistake(head=heads.LowRank(2)),
+            r"LowRank\(rank=2\): a low-rank head predicts a change of the weights; pass d",
+        ),
+        (
+            mistake(primary=Residual().eval(), route="reassociate"),
+            "route='reassociate': Residual is no chain of known la",
+        ),
+        (
+            mistake(memory_limit=1000),
+            r"Linear\(\) from 3 features to 80 weights holds 0.0 MiB, above memory_limit=0.0 MiB; take LowRank\(",
+        ),
+    ],
+)
+def test_mistakes(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_memory_limit_is_counted_before_anything_is_made():
+    primary = nn.Linear(4096, 4096, device="meta")
+    with pytest.raises(ValueError, match=r"16,781,312 weights holds 16,452\.0 MiB, above memory_limit=1,024\.0 MiB"):
+        HyperNetwork(primary, nn.Linear(4, 256))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_holds_the_numbers_it_says(head):
+    setting, delta = HEADS[head]
+    if setting is not None:
+        hyper = HyperNetwork(conv_net(), nn.Linear(4, 3), head=setting, delta=delta)
+        said = setting.numbers(list(hyper.shapes.values()), 3, delta)
+        assert sum(p.numel() for p in hyper.head.parameters()) == said
+
+
+def test_bake_takes_one_context():
+    with pytest.raises(ValueError, match=r"the predictor gave \(2, 3\), expected one context \(k\)"):
+        HyperNetwork(mlp(), nn.Linear(4, 3)).bake(torch.randn(2, 4))

@@ -1,0 +1,13 @@
+"""torch.compile, torch.export and ONNX of hypernetworks and of what they bake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent / "compile_network.py"
+
+
+def test_hypernetworks_compile_and_export():
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("fine: ") == 5

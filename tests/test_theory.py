@@ -1,0 +1,184 @@
+"""The calculators of Galanti and Wolf 2020 against networks that are built and measured."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fastweights import HyperNetwork, theory
+
+
+def network(widths, activation, bias=True):
+    """Eq. 1: the last layer has no bias."""
+    layers = []
+    for number, (i, j) in enumerate(itertools.pairwise(widths)):
+        layers += [nn.Linear(i, j, bias=bias and number < len(widths) - 2), activation()]
+    return nn.Sequential(*layers[:-1]).double()
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.LeakyReLU])
+@pytest.mark.parametrize("widths", [(10, 1), (10, 10, 1), (20, 50, 3), (7, 20, 30, 2), (5, 9, 9, 9, 1)])
+def test_spectral_complexity_bounds_every_slope(widths, activation):
+    net = network(widths, activation)
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+    bound = theory.spectral_complexity(net)
+    x = torch.randn(500, widths[0], dtype=torch.float64, requires_grad=True)
+    # The induced l1 norm of the Jacobian is the largest slope near a point.
+    jacobian = torch.stack([torch.autograd.grad(y.sum(), x, retain_graph=True)[0] for y in net(x).unbind(1)], 1)
+    slopes = jacobian.abs().sum(1).max(-1).values
+    assert 0 < slopes.max() <= bound * (1 + 1e-12)
+    if len(widths) == 2:
+        assert slopes.max() == pytest.approx(bound)  # one layer: the bound is the slope
+    other = torch.randn(500, widths[0], dtype=torch.float64)
+    assert ((net(x) - net(other)).abs().sum(1) <= bound * (x - other).abs().sum(1)).all()
+
+
+def test_spectral_complexity_by_hand():
+    net = network((2, 2, 1), nn.Tanh)
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 0.5]]))
+        net[2].weight.copy_(torch.tensor([[2.0, -5.0]]))
+    assert theory.spectral_complexity(net) == 4 * 5  # columns 4 and 2.5; 2 and 5
+    assert theory.spectral_complexity(nn.Sequential(net[0], nn.Sigmoid(), net[2])) == 5
+    assert theory.spectral_complexity(nn.Sequential(net[0], net[2])) == 20  # no activation between
+    with pytest.raises(TypeError, match="no Lipschitz constant known for ELU"):
+        theory.spectral_complexity(nn.Sequential(net[0], nn.ELU(2.0), net[2]))
+
+
+def counted(*widths):
+    return sum(p.numel() for p in network(widths, nn.ReLU, bias=False).parameters())
+
+
+@pytest.mark.parametrize("k", range(2, 10))
+def test_layers_sweep_has_the_printed_sizes(k):
+    sizes = theory.synthetic_layers(k)
+    assert sizes.g == counted(1000, 10, 1) == 10**4 + 10
+    assert sizes.q == 10**4 + 10 * 10**4 + 10 == counted(11_000, 10, 1)
+    assert sizes.f == 10**5 + 10**4 * (k - 2) + 100 * sizes.g
+    assert sizes.e == 10**5 + 10**4 * (k - 2) + 10**6 == counted(1000, *[100] * (k - 1), 10_000)
+
+
+@pytest.mark.parametrize("i", range(1, 9))
+def test_embedding_sweep_and_its_misprints(i):
+    sizes = theory.synthetic_embedding(i)
+    assert sizes.g == 1010
+    assert sizes.e == 2 * 10**4 + 10**5 * i
+    assert sizes.q == counted(100 + 1000 * i, 10, 1) == 10**4 * i + 1010
+    assert sizes.q != 10**4 * (i + 1) + 10  # as printed
+    assert sizes.f == counted(100, 100, 100 * i, 1010) == 10**4 + 10**4 * i + 101_000 * i
+    assert sizes.f - (10**4 + 10**4 * i + 10**5 * i) == 1000 * i  # printed 10^5 i, exactly 1.01 10^5 i
+
+
+@pytest.mark.parametrize(("d", "g"), [(784, 7960), (3072, 30_840)])
+def test_rotation_sizes_and_their_misprints(d, g):
+    sizes = theory.rotation(d, layers=4, width=100)
+    assert sizes.g == counted(d, 10, 12) == g == 10 * d + 120
+    assert sizes.q == 10 * (11 * d + 10) + 120 == counted(11 * d + 10, 10, 12)
+    printed_g, printed_q = 10 * d + 10, 10 * (11 * d + 10) + 10  # one output instead of twelve
+    assert (sizes.g - printed_g, sizes.q - printed_q) == (110, 110)
+    assert printed_q == 11 * printed_g
+    assert sizes.f == 100 * d + 10**4 * 2 + 100 * sizes.g
+
+
+def test_colorization_sizes():
+    sizes = theory.colorization(5)
+    assert (sizes.g, sizes.q) == (450, 4950)
+    assert sizes.f == sizes.e == 102_400 + 3 * 10**4 + 45_000
+
+
+def test_sizes_are_those_of_the_modules():
+    g = network((100, 10, 1), nn.ReLU, bias=False)
+    f = network((100, 100, 200, 1010), nn.ReLU, bias=False)
+    hyper = HyperNetwork(g, f, head=None)
+    sizes = theory.synthetic_embedding(2)
+    assert sum(p.numel() for p in hyper.parameters()) == sizes.f
+    assert sum(math.prod(shape) for shape in hyper.shapes.values()) == sizes.g
+
+
+def test_theorem1_constant_follows_from_the_bump():
+    """The bump of the width bound, built: norm 1 + m pi / 2, copies in cubes of side 2 / d of norm at most one."""
+    for m in (1, 2, 3):
+        points = torch.rand(20_000, m, dtype=torch.float64, requires_grad=True)
+        bump = (torch.pi * points / 2).cos().square().prod(1)
+        (gradient,) = torch.autograd.grad(bump.sum(), points)
+        norm = bump.max() + gradient.abs().max(0).values.sum()
+        assert 0.8 * (1 + m * math.pi / 2) < norm <= 1 + m * math.pi / 2
+    bound = theory.theorem1(m=3)
+    eps = 1e-3
+    n = bound.value(eps)
+    assert 5 * eps == pytest.approx(1 / ((1 + 1.5 * math.pi) * (n + 1) ** (1 / 3)))
+    assert theory.theorem1(m=4, r=2).constant is None
+    assert theory.theorem1(m=4, r=2, bump_norm=10.0).value(eps) == pytest.approx((1 / (50 * eps)) ** 2 - 1)
+    with pytest.raises(ValueError, match="Theorem 3 fixes the exponent 4 only, no constant is known"):
+        theory.theorem3(2, 3).value(0.1)
+
+
+def test_exponents_say_who_is_modular():
+    m1, m2 = 2, 5
+    assert theory.theorem4(m1).exponent == theory.theorem1(m1).exponent == 2  # g is as small as for one slice
+    assert theory.theorem2(m1, m2).exponent == theory.theorem1(m1 + m2).exponent == 7
+    assert theory.theorem3(m1, m2).exponent == 4
+    assert theory.theorem3(5, 2).exponent == 7
+    assert theory.theorem5(m1, m2, r=2).exponent == 2.5
+
+
+def test_broken_assumptions_are_named():
+    assert theory.theorem1(2, network=network((2, 5, 1), nn.Tanh)).fails == ()
+    assert theory.theorem1(2, network=network((2, 5, 1), nn.ELU)).fails == ("the derivative of ELU is not integrable",)
+    sigmoid = network((2, 5, 1), nn.Sigmoid, bias=False)
+    assert theory.theorem2(2, 3, q=sigmoid.float()).fails == ("Sigmoid(0) is not 0 in q",)
+    relu = network((3, 5, 4), nn.ReLU).float()
+    expected = (
+        "r = 2; shown for r = 1 only",
+        "the derivative of ReLU is not integrable",
+        "e is not C^1",
+        "e has biases",
+    )
+    assert theory.theorem3(2, 3, r=2, e=relu).fails == expected
+    assert theory.theorem4(2, f=relu).fails == ()
+    assert "FAILS: e has biases" in str(theory.theorem2(2, 3, e=relu))
+
+
+@pytest.mark.parametrize(("activation", "lipschitz"), [(nn.Tanh, 1.0), (nn.ReLU, 1.0), (nn.Sigmoid, 0.25)])
+def test_theorem5_recursion_bounds_the_error(activation, lipschitz):
+    worst = 0.0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        eps, norm, widths = 0.1, 1.5, (4, 6, 5, 3)
+        net = network(widths, activation)
+        off = network(widths, activation)
+        with torch.no_grad():
+            for one, other in zip(net.parameters(), off.parameters(), strict=True):
+                dims = 0 if one.ndim > 1 else None
+                one *= norm / one.abs().sum(dims).max()
+                change = torch.randn_like(one)
+                change *= (norm if one.ndim > 1 else 1) * eps / change.abs().sum(dims).max()
+                other.copy_(one + change)
+        x = 2 * torch.rand(300, 4, dtype=torch.float64) - 1
+        error = (net(x) - off(x)).abs().sum(1).max().item()
+        bound = theory.weight_error(layers=3, inputs=4, lipschitz=lipschitz, norm=norm, eps=eps)
+        assert 0 < error <= bound
+        worst = max(worst, error / bound)
+    assert worst > 1e-3  # not so loose that nothing could break it
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.Sigmoid()])
+def test_lemma1_another_neuron_lowers_the_error_strictly(activation):
+    points = 2 * torch.rand(400, 2, dtype=torch.float64) - 1
+    target = (3 * points[:, 0]).sin() * points[:, 1]
+    features, errors = torch.zeros(400, 0, dtype=torch.float64), []
+    for _ in range(5):
+        # The best outer weights for the neurons so far, then one more.
+        solved = torch.linalg.lstsq(features, target).solution if features.shape[1] else torch.zeros(0).double()
+        residual = target - features @ solved
+        errors.append(residual.square().sum().item())
+        a, b, c = theory.add_neuron(points, residual, activation)
+        neuron = activation(points @ a + b)
+        assert (residual - c * neuron).square().sum() < errors[-1]
+        assert c == pytest.approx((residual @ neuron / (neuron @ neuron)).item())  # the best coefficient
+        features = torch.cat([features, neuron[:, None]], 1)
+    assert all(later < earlier for earlier, later in itertools.pairwise(errors))
