@@ -5,8 +5,8 @@ x it mixes, and `PredictedWeight` is the one layer. `fastweights.zoo` holds publ
 `fastweights.convert` turns one into another, `fastweights.burst` is the burst photo denoiser (extra `burst`).
 """
 
-from fastweights import axes, codes, convert, cost, ops, structures, zoo
+from fastweights import axes, codes, convert, convert_fm, cost, ops, structures, zoo
 from fastweights.layer import PredictedWeight
 
 __version__ = "0.1.0"
-__all__ = ["PredictedWeight", "axes", "codes", "convert", "cost", "ops", "structures", "zoo"]
+__all__ = ["PredictedWeight", "axes", "codes", "convert", "convert_fm", "cost", "ops", "structures", "zoo"]
