@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse, special
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
@@ -73,7 +73,7 @@ class _FactorizationMachine(BaseEstimator):
             )
         return np.repeat(np.arange(len(self.fields)), self.fields)
 
-    def _inputs(self, x: ArrayLike) -> sparse.csr_matrix:
+    def _inputs(self, x: Any) -> sparse.csr_matrix:
         check_is_fitted(self)
         x = validate_data(self, x, accept_sparse="csr", dtype=np.float64, reset=False)
         return _canonical(sparse.csr_matrix(x))
@@ -116,14 +116,14 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):
 
     Source: Rendle 2010 and 2012; Freudenthaler, Schmidt-Thieme and Rendle 2011.
 
-    >>> from fastweights.fm import FactorizationMachineRegressor
+
     >>> x = np.random.default_rng(0).normal(size=(200, 3))
     >>> model = FactorizationMachineRegressor(rank=2, random_state=0).fit(x, x[:, 0] * x[:, 1])
     >>> bool(model.score(x, x[:, 0] * x[:, 1]) > 0.99)
     True
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> FactorizationMachineRegressor:
+    def fit(self, X: Any, y: Any) -> FactorizationMachineRegressor:
         """Learn from X (rows, n), dense or sparse, and y (rows)."""
         settings = self._settings()
         x, y = validate_data(self, X, y, accept_sparse="csc", dtype=np.float64, y_numeric=True)
@@ -136,7 +136,7 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):
         self.n_iter_ = found.sweeps
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray:
+    def predict(self, X: Any) -> NDArray:
         """The mean prediction of the draws kept, for X (rows, n)."""
         x = self._inputs(X)
         machines = zip(self.intercepts_, self.linear_, self.factors_, strict=True)
@@ -166,14 +166,14 @@ class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):
 
     Source: Rendle 2012; Albert and Chib 1993.
 
-    >>> from fastweights.fm import FactorizationMachineClassifier
+
     >>> x = np.random.default_rng(0).normal(size=(200, 3))
     >>> model = FactorizationMachineClassifier(rank=2, random_state=0).fit(x, x[:, 0] * x[:, 1] > 0)
     >>> bool(model.score(x, x[:, 0] * x[:, 1] > 0) > 0.95)
     True
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> FactorizationMachineClassifier:
+    def fit(self, X: Any, y: Any) -> FactorizationMachineClassifier:
         """Learn from X (rows, n), dense or sparse, and the labels y (rows)."""
         settings = self._settings()
         x, y = validate_data(self, X, y, accept_sparse="csc", dtype=np.float64)
@@ -199,7 +199,7 @@ class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):
         self.n_iter_ = max(machines.sweeps for machines in found)
         return self
 
-    def predict_proba(self, X: ArrayLike) -> NDArray:
+    def predict_proba(self, X: Any) -> NDArray:
         """Probabilities (rows, K) in the order of `classes_`, the mean over the draws kept."""
         x = self._inputs(X)
         columns = []
@@ -211,6 +211,6 @@ class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):
         chances = np.stack(columns, 1) + np.finfo(float).tiny
         return chances / chances.sum(1, keepdims=True)
 
-    def predict(self, X: ArrayLike) -> NDArray:
+    def predict(self, X: Any) -> NDArray:
         """The most probable labels (rows)."""
         return self.classes_[self.predict_proba(X).argmax(1)]
