@@ -196,12 +196,11 @@ def myfm(peer: ModuleType) -> Method:
 
 
 PEERS = {"torchfm": torchfm_layers, "modern_fm": modern_fm, "myfm": myfm}
-DECAYS = [{"decay": decay, "epochs": epochs} for decay in (0.3, 1.0) for epochs in (6, 12)]
 CHOICES: dict[str, list[dict[str, Any]]] = {
     "biases": [{"l2": l2} for l2 in (2.0, 5.0, 10.0)],
     "fastweights.fm, als": [{"l2": l2} for l2 in (8.0, 10.0, 12.0)],
-    "torch loop": DECAYS,
-    "torchfm": DECAYS[2:],
+    "torch loop": [{"decay": decay, "epochs": epochs} for decay in (0.1, 0.3, 0.6) for epochs in (12, 24)],
+    "torchfm": [{"decay": decay, "epochs": epochs} for decay in (0.3, 1.0) for epochs in (20, 40)],
     "modern_fm": [{"l2": l2} for l2 in (0.05, 0.1, 0.2)],
 }
 
@@ -226,7 +225,7 @@ def methods(peers: bool) -> tuple[dict[str, Method], dict[str, str]]:
 def choose(method: Method, train: Part, seed: int, choices: list[dict[str, Any]]) -> dict[str, Any]:
     """The options with the smallest error on a tenth of the training part."""
     if len(choices) < 2:
-        return choices[0] if choices else {}
+        return next(iter(choices), {})
     fit, held = split(train, seed, 0.1)
     return min(choices, key=lambda options: method(fit, seed, **options).rmse(held))
 

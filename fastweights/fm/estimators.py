@@ -116,7 +116,6 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):
 
     Source: Rendle 2010 and 2012; Freudenthaler, Schmidt-Thieme and Rendle 2011.
 
-
     >>> x = np.random.default_rng(0).normal(size=(200, 3))
     >>> model = FactorizationMachineRegressor(rank=2, random_state=0).fit(x, x[:, 0] * x[:, 1])
     >>> bool(model.score(x, x[:, 0] * x[:, 1]) > 0.99)
@@ -165,7 +164,6 @@ class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):
     front, of 1 for two classes and of K for K > 2.
 
     Source: Rendle 2012; Albert and Chib 1993.
-
 
     >>> x = np.random.default_rng(0).normal(size=(200, 3))
     >>> model = FactorizationMachineClassifier(rank=2, random_state=0).fit(x, x[:, 0] * x[:, 1] > 0)
