@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from fastweights.zoo import FactorizationMachine
 class _FactorizationMachine(BaseEstimator):
     """Abstract: parameters and checks of both estimators."""
 
+    # scikit-learn wants __init__ to take anything, and `fit` to refuse it.
+    @no_type_check
     def __init__(
         self,
         rank: int = 8,
@@ -211,4 +213,5 @@ class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):
 
     def predict(self, X: Any) -> NDArray:
         """The most probable labels (rows)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]

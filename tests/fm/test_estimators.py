@@ -108,16 +108,16 @@ def test_probabilities_are_right(solver):
     assert np.abs(found - ndtr(chance)).mean() < 0.04
 
 
-def test_movielens_beats_its_biases(data):
-    """0.941 is what user and item biases reach; a tenth of the sweeps of a full run is enough to pass them."""
+def test_movielens(data):
+    """Users and items alone, nothing tuned: below 0.914, the best that tuned gradient descent reached elsewhere."""
     ratings = np.loadtxt(data / "movielens" / "ml-100k" / "u.data", dtype=np.int64)
     ids = np.stack([ratings[:, 0] - 1, 942 + ratings[:, 1]], 1)
     x = sparse.csr_matrix((np.ones(ids.size), ids.ravel(), 2 * np.arange(len(ids) + 1)), shape=(len(ids), 943 + 1682))
     order = np.random.default_rng(0).permutation(len(ids))
     train, test = order[:80000], order[80000:]
-    model = FactorizationMachineRegressor(4, max_iter=20, fields=(943, 1682), random_state=0)
+    model = FactorizationMachineRegressor(fields=(943, 1682), random_state=0)
     predicted = model.fit(x[train], ratings[train, 2]).predict(x[test])
-    assert np.sqrt(np.mean((predicted - ratings[test, 2]) ** 2)) < 0.92
+    assert np.sqrt(np.mean((predicted - ratings[test, 2]) ** 2)) < 0.914
 
 
 @pytest.mark.parametrize(
