@@ -275,7 +275,7 @@ def _full_rank(source: nn.Module, bias: Tensor, linear: Tensor, u: Float[Tensor,
     target = _like(source, LinearHypernetwork(linear.shape[1], linear.shape[0]))
     assert isinstance(target.structure, Mixture)
     assert target.structure.base is not None
-    values = {
+    values: dict[Tensor, Tensor] = {
         target.structure.templates: u.permute(2, 0, 1),
         target.structure.base: linear,
         target.predictor.bias: bias,
@@ -290,7 +290,7 @@ def _interaction(
     target = _like(source, MultiplicativeInteraction(n_i, n_j, n_k))
     assert target.structure.base is not None
     predicted = target.predictor.bias
-    values = {
+    values: dict[Tensor, Tensor] = {
         target.structure.templates: w.permute(2, 0, 1),
         target.structure.base: v,
         predicted.weight: u,
@@ -316,7 +316,7 @@ def _machine(
         self_interactions=squares is not None,
     )
     target = _like(source, target)
-    values = {target.bias: bias, target.weight: linear, target.v: v}
+    values: dict[Tensor, Tensor] = {target.bias: bias, target.weight: linear, target.v: v}
     if squares is not None:
         assert isinstance(target.squares, nn.Parameter)
         values[target.squares] = squares

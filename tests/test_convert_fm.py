@@ -58,6 +58,21 @@ def test_a_machine_is_a_linear_hypernetwork(n_i, n_j, rank):
     )
 
 
+@given(n_i=small, n_j=small, rank=small)
+def test_eq_14(n_i, n_j, rank):
+    """The machine as a layer whose weight sums over k > i only; that triangle has no longer the machine's rank."""
+    machine = random(zoo.FactorizationMachine(n_i, n_j, rank))
+    layer = zoo.LinearHypernetwork(n_i, n_j).double()
+    with torch.no_grad():
+        triangle = torch.triu(machine.v @ machine.v.mT, 1)
+        layer.structure.templates.copy_(triangle.permute(2, 0, 1))
+        layer.structure.base.copy_(machine.weight)
+        layer.predictor.bias.copy_(machine.bias)
+    x = real(n_i)
+    torch.testing.assert_close(layer(x), machine(x), **CLOSE)
+    assert (torch.linalg.matrix_rank(layer.interactions) == n_i - 1).all()
+
+
 def test_equality_at_the_same_rank_needs_binary_inputs():
     machine = random(zoo.FactorizationMachine(4, 2, 3))
     x = real(4)

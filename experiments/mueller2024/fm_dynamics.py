@@ -86,14 +86,14 @@ def hypernetwork(name: str, machine: zoo.FactorizationMachine) -> tuple[list[Ten
         assert layer.structure.v is not None
         assert layer.predictor.weight is not None
         with torch.no_grad():
-            layer.structure.v[:-1] *= 2**0.5
-            layer.predictor.weight /= 2**0.5
+            layer.structure.v[:-1].mul_(2**0.5)
+            layer.predictor.weight.mul_(0.5**0.5)
     return list(layer.parameters()), lambda ids: on_ids(layer, ids)
 
 
 def optimiser_for(name: str, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """SGD at a step that suits sums over a batch, or Adam."""
-    return torch.optim.SGD(parameters, lr=0.01) if name == "SGD" else torch.optim.Adam(parameters, lr=0.01)
+    """SGD, at a step below two over the batch's size, where the bias would diverge; or Adam."""
+    return torch.optim.SGD(parameters, lr=0.001) if name == "SGD" else torch.optim.Adam(parameters, lr=0.01)
 
 
 def run(setting: Setting, train: Part, test: Part, *, epochs: int, seed: int = 0) -> dict[str, Any]:

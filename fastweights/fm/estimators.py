@@ -22,6 +22,14 @@ from fastweights.zoo import FactorizationMachine
 class _FactorizationMachine(BaseEstimator):
     """Abstract: parameters and checks of both estimators."""
 
+    rank: int
+    solver: Literal["mcmc", "als"]
+    max_iter: int
+    burn_in: int
+    fields: Sequence[int] | None
+    l2: tuple[float, float]
+    random_state: Any
+
     # scikit-learn wants __init__ to take anything, and `fit` to refuse it.
     @no_type_check
     def __init__(
@@ -141,7 +149,7 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):
         """The mean prediction of the draws kept, for X (rows, n)."""
         x = self._inputs(X)
         machines = zip(self.intercepts_, self.linear_, self.factors_, strict=True)
-        return sum(predict(x, *machine) for machine in machines) / len(self.intercepts_)
+        return np.mean([predict(x, *machine) for machine in machines], axis=0)
 
     def module(self) -> FactorizationMachine:
         """A torch module with the same predictions: the mean of S machines of rank r is one of rank S r."""
@@ -205,7 +213,7 @@ class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):
         columns = []
         for parts in zip(self.intercepts_, self.linear_, self.factors_, strict=True):
             draws = [special.ndtr(predict(x, *machine)) for machine in zip(*parts, strict=True)]
-            columns.append(sum(draws) / len(draws))
+            columns.append(np.mean(draws, axis=0))
         if len(columns) == 1:
             return np.stack([1 - columns[0], columns[0]], 1)
         chances = np.stack(columns, 1) + np.finfo(float).tiny
