@@ -5,7 +5,20 @@ x it mixes, and `PredictedWeight` is the one layer. `fastweights.zoo` holds publ
 `fastweights.convert` turns one into another, `fastweights.burst` is the burst photo denoiser (extra `burst`).
 """
 
-from fastweights import axes, codes, convert, cost, equivalences, heads, init, ops, structures, theory, zoo
+from fastweights import (
+    axes,
+    codes,
+    convert,
+    convert_fm,
+    cost,
+    equivalences,
+    heads,
+    init,
+    ops,
+    structures,
+    theory,
+    zoo,
+)
 from fastweights.diagnose import diagnose
 from fastweights.embedding import EmbeddingNetwork
 from fastweights.layer import PredictedWeight
@@ -19,6 +32,7 @@ __all__ = [
     "axes",
     "codes",
     "convert",
+    "convert_fm",
     "cost",
     "diagnose",
     "equivalences",

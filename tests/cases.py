@@ -86,6 +86,23 @@ def mixture(layer, x, context):
     return _each(lambda c, row: oracles.mixture(s.templates, s.base, c, row), x, layer.code(context))
 
 
+def linear_hypernetwork(layer, x, context):
+    if layer.rank is None:
+        u = layer.structure.templates.permute(1, 2, 0)
+        weight = layer.structure.base
+    else:
+        p, weight = layer.structure.v.split([layer.out_features * layer.rank, layer.out_features])
+        pairs = [p.chunk(layer.out_features), layer.predictor.weight.chunk(layer.out_features)]
+        u = torch.stack([left.T @ right for left, right in zip(*pairs, strict=True)])
+    bias = layer.predictor.bias
+    return _each(lambda c, row: oracles.linear_hypernetwork(bias, weight, u, c, row), x, context)
+
+
+def multiplicative_interaction(layer, x, context):
+    w, v, bias = layer.structure.templates, layer.structure.base, layer.predictor.bias
+    return _each(lambda c, row: oracles.multiplicative_interaction(w, bias.weight.T, v, bias.bias, c, row), x, context)
+
+
 def per_pixel_channels(layer, x, context):
     n_j, n_i = layer.structure.out_features, layer.structure.in_features
     kernels = layer.code(context).unflatten(1, (n_j, n_i, 1, 1))
@@ -180,6 +197,22 @@ CASES = [
         (5, 1, 4),
         (5, 2),
         mixture,
+    ),
+    Case("LinearHypernetwork", lambda: zoo.LinearHypernetwork(4, 3), (4, 4, 4), (4, 4), linear_hypernetwork),
+    Case("LinearHypernetwork rank", lambda: zoo.LinearHypernetwork(5, 3, 2), (3, 7, 5), (3, 5), linear_hypernetwork),
+    Case(
+        "MultiplicativeInteraction",
+        lambda: zoo.MultiplicativeInteraction(4, 3, context_features=2),
+        (3, 3, 4),
+        (3, 2),
+        multiplicative_interaction,
+    ),
+    Case(
+        "MultiplicativeInteraction square",
+        lambda: zoo.MultiplicativeInteraction(3, 3),
+        (3, 3, 3),
+        (3, 3),
+        multiplicative_interaction,
     ),
     Case(
         "Direct on channels of pixels",

@@ -85,3 +85,37 @@ def attention(p, q, x, softmax):
         scores = scores.exp() / scores.exp().sum() if softmax else scores
         y.append(sum(scores[s] * x[s] for s in range(len(q))))
     return torch.stack(y)
+
+
+def factorization_machine(bias, weight, v, x):
+    """Eq. 2 for one sample: every unordered pair once. bias [j], weight [j][i], v [j][i][l] as in the paper."""
+    n_j, n_i, n_l = v.shape
+    y = []
+    for j in range(n_j):
+        pairs = [(i, k) for i in range(n_i) for k in range(i + 1, n_i)]
+        inner = sum(sum(v[j, i, l] * v[j, k, l] for l in range(n_l)) * x[i] * x[k] for i, k in pairs)
+        y.append(bias[j] + sum(weight[j, i] * x[i] for i in range(n_i)) + inner)
+    return torch.stack(y)
+
+
+def linear_hypernetwork(bias, weight, u, context, x):
+    """Eq. 8 for one sample: u [j][i][k], the context stands for the x that k counts."""
+    n_j, n_i, n_k = u.shape
+    effective = [
+        [weight[j, i] + sum(u[j, i, k] * context[k] for k in range(n_k)) for i in range(n_i)] for j in range(n_j)
+    ]
+    return torch.stack([bias[j] + sum(effective[j][i] * x[i] for i in range(n_i)) for j in range(n_j)])
+
+
+def multiplicative_interaction(w, u, v, b, z, x):
+    """Jayakumar 2020: z^T W x + z^T U + V x + b for one sample; w [k][j][i], u [k][j], v [j][i], b [j]."""
+    n_k, n_j, n_i = w.shape
+    return torch.stack(
+        [
+            sum(z[k] * w[k, j, i] * x[i] for k in range(n_k) for i in range(n_i))
+            + sum(z[k] * u[k, j] for k in range(n_k))
+            + sum(v[j, i] * x[i] for i in range(n_i))
+            + b[j]
+            for j in range(n_j)
+        ]
+    )

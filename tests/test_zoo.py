@@ -19,6 +19,10 @@ LAYERS = [
         (1, 1, 5, 6),
         2 * 9 * 128 + 128 + 128 * 7 + 7 + 7 * 9 * (2 + 1),
     ),
+    (lambda: zoo.FactorizationMachine(5, 3), (4, 5), (4, 3), 3 * (1 + 5 + 5 * 8)),
+    (lambda: zoo.LinearHypernetwork(5, 3), (4, 5), (4, 3), 3 * (1 + 5 + 5 * 5)),
+    (lambda: zoo.LinearHypernetwork(5, 3, rank=2), (4, 5), (4, 3), 3 * (1 + 5 + 2 * 5 * 2)),
+    (lambda: zoo.MultiplicativeInteraction(5, 3), (4, 5), (4, 3), 3 * (1 + 5 + 5 + 5 * 5)),
 ]
 
 

@@ -8,6 +8,8 @@ from fastweights.zoo.dynamic_alignment import CoDANetwork, DynamicAlignmentUnits
 from fastweights.zoo.dynamic_convolution import DynamicConvolution2015
 from fastweights.zoo.dynamic_filter import DynamicFilter, DynamicFilterNetwork
 from fastweights.zoo.film import FiLM
+
+from fastweights.zoo.factorization_machine import FactorizationMachine, MatrixFactorization
 from fastweights.zoo.gated_double_layer import GatedDoubleLayer
 from fastweights.zoo.gated_kernel_prediction import GatedKernelPrediction
 from fastweights.zoo.gating import Gating
@@ -35,6 +37,7 @@ __all__ = [
     "DynamicConvolution2015",
     "DynamicFilter",
     "DynamicFilterNetwork",
+    "FactorizationMachine",
     "FastWeightMemory",
     "FastWeightsRNNCell",
     "FiLM",
@@ -47,8 +50,11 @@ __all__ = [
     "HyperLinear",
     "KernelPrediction",
     "LinearAttention",
+    "LinearHypernetwork",
+    "MatrixFactorization",
     "ModulatedSiren",
     "MultiHeadAttention",
+    "MultiplicativeInteraction",
     "NAFBlock",
     "SeparableConvolution",
     "SimpleGate",

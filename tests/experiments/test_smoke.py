@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from experiments.denoiser.real_burst import by_region, figures
+from experiments.mueller2024 import fm_dynamics
+from fastweights import convert_fm
 from fastweights.burst import weights
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,41 @@ def test_converted_networks(tmp_path):
     (row,) = json.loads((tmp_path / "r.json").read_text())["networks"].values()
     assert row["largest difference"] < 1e-4
     assert all("saves nothing" in line for line in row["layers"])
+
+
+def test_movielens(data, tmp_path):
+    run("mueller2024.movielens", "--smoke", "--result", tmp_path / "r.json", data=data)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["ratings"] == 5000
+    assert set(result["methods"]) == {"biases", "fastweights.fm, als", "fastweights.fm, mcmc", "torch loop"}
+    for row in result["methods"].values():
+        assert 0.8 < row["rmse"] < 1.2
+        assert row["ms_per_epoch"] > 0
+
+
+def test_fm_dynamics(data, tmp_path):
+    paths = ("--result", tmp_path / "r.json", "--picture", tmp_path / "p.png")
+    run("mueller2024.fm_dynamics", "--smoke", *paths, data=data)
+    rows = json.loads((tmp_path / "r.json").read_text())["runs"]
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    for name, row in rows.items():
+        assert row["difference"][0] < 1e-12
+        if "machine's own" in name:
+            assert max(row["difference"]) < 1e-9
+        else:
+            assert row["difference"][1] > 1e-6
+
+
+def test_a_hypernetwork_on_ids_is_the_layer_on_vectors():
+    torch.manual_seed(0)
+    machine = fm_dynamics.start(0)
+    ids = torch.tensor([[3, 943], [942, 2624]])
+    x = torch.zeros(2, 943 + 1682, dtype=torch.float64).scatter(1, ids, 1.0)
+    layer = convert_fm.to_linear_hypernetwork(machine, binary=True)
+    torch.testing.assert_close(fm_dynamics.on_ids(layer, ids), layer(x)[:, 0])
+    for name in fm_dynamics.COLOURS:
+        _, forward = fm_dynamics.hypernetwork(name, machine)
+        torch.testing.assert_close(forward(ids), machine(x)[:, 0])
 
 
 def test_regions_of_a_real_burst_are_told_apart():
