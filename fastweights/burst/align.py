@@ -1,5 +1,7 @@
 """Whole-frame translation: where each frame's content lies against the reference, and frames moved back by it."""
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -16,12 +18,15 @@ _TOLERANCE = 1e-4
 _FARTHEST = 0.25
 
 
-def estimate_shifts(frames: Float[Tensor, "t 3 h w"], reference: int = 0) -> Float[Tensor, "t 2"]:
+def estimate_shifts(
+    frames: Float[Tensor, "t *c h w"] | Sequence[Float[Tensor, "*c h w"]], reference: int = 0
+) -> Float[Tensor, "t 2"]:
     """Displacement (down, right) of every frame against the reference in pixels: frame[p + shift] shows reference[p].
 
     Maximises the enhanced correlation coefficient of the blurred grey pictures, coarse to fine, by gradient steps
     (OpenCV's findTransformECC). Brightness and contrast may differ between frames. Encoded values are wanted, in which
-    the noise is more even. A frame without a plausible match (flat pictures, more than a quarter of a side off) gets 0.
+    the noise is more even. Frames are asked for one at a time, colours are averaged. A frame without a plausible match
+    (flat pictures, more than a quarter of a side off) gets 0.
     Source: Evangelidis, Psarakis, "Parametric image alignment using enhanced correlation coefficient maximization",
     IEEE Transactions on Pattern Analysis and Machine Intelligence 30 (10), 2008.
 
@@ -35,9 +40,9 @@ def estimate_shifts(frames: Float[Tensor, "t 3 h w"], reference: int = 0) -> Flo
     """
     target = _pyramid(frames[reference])
     shifts = [
-        np.zeros(2) if index == reference else _search(target, _pyramid(frame)) for index, frame in enumerate(frames)
+        np.zeros(2) if index == reference else _search(target, _pyramid(frames[index])) for index in range(len(frames))
     ]
-    return torch.from_numpy(np.stack(shifts)).to(frames.dtype)
+    return torch.from_numpy(np.stack(shifts)).float()
 
 
 def shift_frames(frames: Float[Tensor, "t *c h w"], shifts: Int[Tensor, "t 2"]) -> Float[Tensor, "t *c h w"]:
@@ -55,16 +60,48 @@ def shift_frames(frames: Float[Tensor, "t *c h w"], shifts: Int[Tensor, "t 2"]) 
     <BLANKLINE>
             [[1.5000, 2.5000, 3.0000]]])
     """
+    height, width = frames.shape[-2:]
+    everything = slice(0, height), slice(0, width)
+    return shifted_window(lambda t, rows, columns: frames[t, ..., rows, columns], (height, width), shifts, *everything)
+
+
+def shifted_window(
+    read: Callable[[int, slice, slice], Float[Tensor, "*c y x"]],
+    size: tuple[int, int],
+    shifts: Int[Tensor, "t 2"],
+    rows: slice,
+    columns: slice,
+) -> Float[Tensor, "t *c h w"]:
+    """A window of what `shift_frames` gives, from the frames' pixels in and around it alone.
+
+    read(t, rows, columns) gives a part, which may be empty, of frame t; size is a whole frame's height and width.
+
+    Example
+    -------
+    >>> frames = torch.arange(24.0).reshape(2, 3, 4)
+    >>> shifts = torch.tensor([[0, 0], [1, -2]])
+    >>> window = slice(1, 3), slice(0, 2)
+    >>> part = shifted_window(lambda t, y, x: frames[t, y, x], (3, 4), shifts, *window)
+    >>> torch.equal(part, shift_frames(frames, shifts)[:, *window])
+    True
+    """
     moves = shifts.tolist()
     if [0, 0] not in moves:
         raise ValueError(f"one frame has to stay where it is, got the shifts {moves}: subtract the reference's shift")
-    height, width = frames.shape[-2:]
-    aligned = torch.empty_like(frames)
-    seen = []
-    for frame, out, (down, right) in zip(frames, aligned, moves, strict=True):
-        rows, columns = torch.arange(height) + down, torch.arange(width) + right
-        seen.append((((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))).to(frames.device))
-        out.copy_(torch.roll(frame, (-down, -right), (-2, -1)))
+    target = rows.stop - rows.start, columns.stop - columns.start
+    parts, seen = [], []
+    for index, (down, right) in enumerate(moves):
+        (source_y, place_y), (source_x, place_x) = _overlap(rows, down, size[0]), _overlap(columns, right, size[1])
+        part = read(index, source_y, source_x)
+        mask = torch.zeros(target, dtype=torch.bool, device=part.device)
+        mask[place_y, place_x] = True
+        if part.shape[-2:] != target:
+            whole = part.new_zeros(*part.shape[:-2], *target)
+            whole[..., place_y, place_x] = part
+            part = whole
+        parts.append(part)
+        seen.append(mask)
+    aligned = torch.stack(parts)
     for index, out in enumerate(aligned):
         unseen = ~seen[index]
         for step in range(1, len(moves)):
@@ -77,8 +114,16 @@ def shift_frames(frames: Float[Tensor, "t *c h w"], shifts: Int[Tensor, "t 2"]) 
     return aligned
 
 
-def _pyramid(frame: Float[Tensor, "3 h w"]) -> list[np.ndarray]:
-    levels = [np.ascontiguousarray(frame.detach().float().mean(0).cpu().numpy())]
+def _overlap(window: slice, shift: int, length: int) -> tuple[slice, slice]:
+    """Where a window that was shifted lies in a frame, and that part's place in the window; both may be empty."""
+    start = min(max(window.start + shift, 0), length)
+    stop = max(min(window.stop + shift, length), start)
+    return slice(start, stop), slice(start - shift - window.start, stop - shift - window.start)
+
+
+def _pyramid(frame: Float[Tensor, "*c h w"]) -> list[np.ndarray]:
+    grey = frame.detach().float().reshape(-1, *frame.shape[-2:]).mean(0)
+    levels = [np.ascontiguousarray(grey.cpu().numpy())]
     while len(levels) <= _LEVELS and min(levels[-1].shape) >= 2 * _SMALLEST:
         levels.append(cv2.pyrDown(levels[-1]))
     return levels
