@@ -18,7 +18,7 @@ import fastweights
 _NEEDED = ("accelerate", "cv2", "cyclopts", "imagecodecs", "joblib", "numpy", "PIL")
 _NEEDED += ("rich", "safetensors", "tifffile", "torchmetrics")
 _PACKAGES = ("torch", "jaxtyping", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "accelerate")
-_BURST_COMMANDS = ("demo", "denoise", "train")
+_BURST_COMMANDS = ("demo", "denoise", "evaluate", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

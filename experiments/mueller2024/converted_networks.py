@@ -71,9 +71,7 @@ def main(
     """
     size = 64 if smoke else 512
     frames = srgb_decode(demo.synthesise(images.read(images.SAMPLE))[0])[None, :, :, :size, :size]
-    rows = {
-        "kpn, 3 x 3 heads": compare("kpn, 3 x 3 heads", cast(Denoiser, weights.load("kpn")), (frames, torch.ones(1, 8)))
-    }
+    rows = {"kpn, 3 x 3 heads": compare("kpn, 3 x 3 heads", weights.load("kpn"), (frames, torch.ones(1, 8)))}
     if "FASTWEIGHTS_DATA" in os.environ:
         config = settings(ModelConfig(width=32, post=100, features=16), out, steps)
         grey = frames.mean(2)

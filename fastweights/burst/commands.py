@@ -17,6 +17,7 @@ from rich.table import Table
 import fastweights
 from fastweights.burst import batch, images
 from fastweights.burst import demo as demonstration
+from fastweights.burst import evaluate as evaluation
 from fastweights.burst.errors import BurstError
 from fastweights.burst.models import ModelConfig
 from fastweights.burst.settings import TrainConfig, paper_protocol
@@ -115,6 +116,36 @@ def _bursts(number: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
+def evaluate(
+    source: Path,
+    *,
+    sets: Annotated[tuple[str, ...], Parameter(name="--set", negative=[])] = ("camera",),
+    reference: Path | None = None,
+    model: Annotated[tuple[str, ...], Parameter(negative=[])] = (),
+    count: int = 72,
+    bm3d: bool = True,
+    result: Path | None = None,
+    pictures: Path | None = None,
+) -> None:
+    """Compare networks and classical methods by PSNR and SSIM, on made-up bursts of photos or on one real burst.
+
+    Every method sees the same bursts. The first network is compared with every other method, burst by burst.
+
+    Example: fastweights evaluate photos --set camera --result scores.json
+
+    Args:
+        source: A folder of clean photos; with --reference a burst's folder.
+        sets: Bursts to make: camera, paper (random noise), paper-gain1, -gain2, -gain4, -gain8.
+        reference: The clean picture of the burst in `source`: a photo, or .npy of linear light (H, W, 3).
+        model: Networks that ship or .safetensors files; by default those that ship.
+        count: Bursts of a set.
+        bm3d: BM3D too; needs the extra `baselines`.
+        result: A JSON file for all figures; a line is added to NAME.looks.jsonl beside it at every evaluation.
+        pictures: A folder for sheets of crops, one for each of the first 4 bursts.
+    """
+    evaluation.run(evaluation.Request(source, sets, reference, model, count, bm3d), result, pictures, Console())
+
+
 def train(config: Any) -> None:
     """Train a network on bursts made from photos; a run that was stopped goes on when the command is repeated.
 
@@ -189,7 +220,7 @@ def _app(*more: Callable[[], None]) -> App:
     train.__annotations__["config"] = Annotated[_flags(_preset()), Parameter(name="*")]
     defaults = f"Defaults: {_defaults(_preset())}. With --task paper those of Mildenhall et al. 2018."
     app.command(train, help=f"{inspect.getdoc(train)}\n\n{defaults}")
-    commands: tuple[Callable[..., None], ...] = (demo, denoise, *more)
+    commands: tuple[Callable[..., None], ...] = (demo, denoise, evaluate, *more)
     for command in commands:
         app.command(command)
     return app

@@ -1,6 +1,7 @@
 """Trained networks as files: safetensors with settings and model card inside, and the ones the package ships."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -63,7 +64,7 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module, config: ModelCo
     return path
 
 
-def load(name_or_path: str | os.PathLike[str]) -> nn.Module:
+def load(name_or_path: str | os.PathLike[str]) -> models.Denoiser:
     """The network of a shipped name (see `available`) or of a .safetensors file, in eval mode, on the CPU.
 
     Raises BurstError for a name that is not shipped, a missing file, and a file that `save_weights` did not write.
@@ -98,6 +99,11 @@ def card(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     metadata, _ = _read(find(name_or_path))
     return dict(json.loads(metadata[_CARD]))
+
+
+def checksum(name_or_path: str | os.PathLike[str]) -> str:
+    """The first 12 digits of the file's SHA-256, which tell two trainings apart; BurstError as `find`."""
+    return hashlib.sha256(find(name_or_path).read_bytes()).hexdigest()[:12]
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastweights.ops import _local_conv_planes, _local_conv_taps
+from fastweights.ops import _local_conv_compiled as loops
 from fastweights.ops._local_conv_strips import accumulator, phases, unpad
 
 
@@ -23,12 +23,12 @@ def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, pad
     kept = count if per_frame else 1
     out = frames.new_empty((batch, kept, colours, height, width), dtype=dtype)
     sizes = (count, colours, height, width, kernels.shape[2], kept)
-    rows, columns = _tile(kernels)
+    rows, columns = _tile(kernels, 32)
     weights = phases(upsample, rule).to(dtype).numpy()
     arrays = (_line(out), _line(frames, dtype), _span(kernels))
     options = (sizes, kernels.stride(), weights, padding == "replicate", columns)
-    loops = _local_conv_taps if _taps_side_by_side(kernels) else _local_conv_planes
-    _in_blocks(loops.product, (batch, height, rows), *arrays, *options)
+    loop = loops.product_of_neighbours if _taps_side_by_side(kernels) else loops.product
+    _in_blocks(loop, (batch, height, rows), *arrays, *options)
     return out.to(frames.dtype)
 
 
@@ -41,11 +41,11 @@ def to_frames(grad: Tensor, kernels: Tensor, upsample: int, padding: str, rule: 
     reach = upsample * (kernels.shape[5] + (upsample + size - 2) // upsample)
     full = grad.new_empty((batch, count, colours, height + size - 1, reach), dtype=dtype)
     sizes = (count, colours, height, width, size, kept)
-    rows, columns = _tile(kernels)
+    rows, columns = _tile(kernels, 32)
     weights = phases(upsample, rule).to(dtype).numpy()
     arrays = (_line(full), _line(grad, dtype), _span(kernels))
     options = (sizes, kernels.stride(), weights, columns)
-    _in_blocks(_local_conv_planes.to_frames, (batch, height + size - 1, rows), *arrays, *options)
+    _in_blocks(loops.to_frames, (batch, height + size - 1, rows), *arrays, *options)
     return unpad(full[..., : width + size - 1], size // 2, padding).to(grad.dtype)
 
 
@@ -54,17 +54,17 @@ def to_kernels(out: Tensor, grad: Tensor, frames: Tensor, upsample: int, padding
     batch, count, colours, height, width = frames.shape
     dtype = accumulator(frames.dtype, out.dtype)
     sizes = (count, colours, height, width, out.shape[2], grad.shape[1])
-    rows, columns = _tile(out)
+    rows, columns = _tile(out, 16)
     weights = phases(upsample, rule).to(dtype).numpy()
     arrays = (_span(out), _line(grad, dtype), _line(frames, dtype))
     options = (sizes, out.stride(), weights, padding == "replicate", columns)
-    _in_blocks(_local_conv_planes.to_kernels, (batch, out.shape[-2], rows), *arrays, *options)
+    _in_blocks(loops.to_kernels, (batch, out.shape[-2], rows), *arrays, *options)
 
 
-def _tile(kernels: Tensor) -> tuple[int, int]:
-    """Rows handed out and coarse columns worked on at once: kernels of strided columns have to stay in the cache."""
+def _tile(kernels: Tensor, rows: int) -> tuple[int, int]:
+    """Rows handed out at once, coarse columns worked on at once; strided columns have to stay in the cache."""
     width = kernels.shape[-1]
-    return (16, min(width, 2048)) if kernels.stride(-1) == 1 else (4, min(width, 64))
+    return (rows, min(width, 2048)) if kernels.stride(-1) == 1 else (min(rows, 8), min(width, 64))
 
 
 def _taps_side_by_side(kernels: Tensor) -> bool:

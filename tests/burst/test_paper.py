@@ -15,7 +15,7 @@ def photo(height, width, seed=0):
 def test_the_truth_is_the_protocol_written_out():
     # The patch needs (16 + 2 * 4) * 4 = 96 pixels: 90 rows are padded by 3 above and below.
     small = photo(90, 96)
-    bursts = PaperBursts([small], 3, patch=16, max_shift=4)
+    bursts = PaperBursts([small], 3, patch=16, shifts=(2, 4))
     for number in (0, 11):
         burst = bursts[number]
         grey = ((small / 255.0) ** 2.2).mean(2)
@@ -28,13 +28,13 @@ def test_the_truth_is_the_protocol_written_out():
 def test_frames_are_whole_pixel_shifts_of_the_patch_under_read_and_shot_noise():
     # A bright ramp: its mean moves by the shift, a multiple of 1 / upscale; the noise averages out.
     ramp = np.repeat(np.linspace(100, 250, 160).astype(np.uint8)[None, :, None], 160, 0).repeat(3, 2)
-    bursts = PaperBursts([ramp], 0, patch=32, upscale=4, max_shift=4, small_shift=1)
+    bursts = PaperBursts([ramp], 0, patch=32, upscale=4, shifts=(1, 4))
     grey = ((ramp / 255.0) ** 2.2).mean(2)
     for number in range(20):
         burst = bursts[number]
         rng = np.random.Generator(np.random.PCG64([0, number, 1]))
         rng.uniform(size=3)
-        shifts = bursts._shifts(rng)
+        shifts = bursts._moves(rng)
         for frame, (dy, dx) in zip(burst.frames, shifts, strict=True):
             crop = (
                 grey[16 + dy : 144 + dy, 16 + dx : 144 + dx].reshape(32, 4, 32, 4).mean((1, 3))
@@ -49,7 +49,7 @@ def test_frames_are_whole_pixel_shifts_of_the_patch_under_read_and_shot_noise():
 def test_shifts_have_two_sizes_and_the_reference_none():
     bursts = PaperBursts([photo(8, 8)], 0)
     rng = np.random.default_rng(0)
-    shifts = np.stack([bursts._shifts(rng) for _ in range(4000)])
+    shifts = np.stack([bursts._moves(rng) for _ in range(4000)])
     assert not shifts[:, 0].any()
     rest = shifts[:, 1:].reshape(-1, 2)
     assert rest.min() == -64
@@ -63,7 +63,7 @@ def test_shifts_have_two_sizes_and_the_reference_none():
 
 
 def test_levels_are_log_uniform_in_their_ranges():
-    bursts = PaperBursts([photo(8, 8)], 1, patch=2, upscale=1, max_shift=1, small_shift=1)
+    bursts = PaperBursts([photo(8, 8)], 1, patch=2, upscale=1, shifts=(1, 1))
     drawn = torch.stack([torch.stack(bursts[n][2:]) for n in range(2000)]).log10().double()
     low, high = torch.tensor([[-1.0, -3.0, -2.0], [0.0, -1.5, -1.0]], dtype=torch.float64)
     unit = (drawn - low) / (high - low)
@@ -75,7 +75,7 @@ def test_levels_are_log_uniform_in_their_ranges():
 
 def test_every_photo_gives_four_patches_and_every_patch_two_bursts():
     photos = [photo(40, 50, seed) for seed in range(3)]
-    bursts = PaperBursts(photos, 5, patch=4, upscale=2, max_shift=2)
+    bursts = PaperBursts(photos, 5, patch=4, upscale=2, shifts=(2, 2))
     rounds = [
         [(b.truth / b.white_level).numpy() for b in map(bursts.__getitem__, range(24 * r, 24 * r + 24))] for r in (0, 1)
     ]
@@ -87,7 +87,7 @@ def test_every_photo_gives_four_patches_and_every_patch_two_bursts():
 
 def test_a_burst_depends_on_seed_and_number_alone():
     photos = [photo(60, 60)]
-    one, other = (PaperBursts(photos, seed, patch=8, upscale=2, max_shift=3) for seed in (0, 1))
+    one, other = (PaperBursts(photos, seed, patch=8, upscale=2, shifts=(2, 3)) for seed in (0, 1))
     first = one[5]
     one[2]
     assert all(map(torch.equal, first, one[5]))
@@ -105,7 +105,7 @@ def test_noise_map_is_its_formula_for_batches():
 
 
 def test_a_data_loader_makes_batches_in_workers():
-    bursts = PaperBursts([photo(30, 30)], 0, patch=6, upscale=1, max_shift=2, length=8)
+    bursts = PaperBursts([photo(30, 30)], 0, patch=6, upscale=1, shifts=(2, 2), length=8)
     (batch, again) = torch.utils.data.DataLoader(bursts, batch_size=4, num_workers=1)
     assert batch.frames.shape == (4, 8, 6, 6)
     assert torch.equal(again.truth[1], bursts[5].truth)

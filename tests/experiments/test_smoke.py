@@ -58,3 +58,22 @@ def test_regions_of_a_real_burst_are_told_apart():
     assert found["textured"] == 0
     assert found["flat"] > 1
     assert figures(truth + 1e-6, truth)["psnr"] > 60
+
+
+def test_fixed_pattern(data, tmp_path):
+    run("denoiser.fixed_pattern", "--result", tmp_path / "r.json", data=data)
+    bursts = json.loads((tmp_path / "r.json").read_text())["bursts"]
+    assert all(abs(row["common to far frames"]) < 0.01 for row in bursts["simulated, no pattern"].values())
+    assert all(row["common to far frames"] > 0.1 for row in bursts["simulated, with a pattern"].values())
+
+
+def test_motion_suite(data, tmp_path):
+    run("denoiser.motion_suite", "--count", 1, "--result", tmp_path / "r.json", data=data)
+    kinds = json.loads((tmp_path / "r.json").read_text())["kinds"]
+    assert set(kinds["one black frame"]) == {
+        "one frame",
+        "shifts",
+        "register",
+        "without it",
+        "cost of the bad frame",
+    }

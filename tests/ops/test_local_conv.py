@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastweights.ops import _local_conv_strips, local_conv
-from fastweights.ops.local_conv import _compiled_loops, _to_frames, _to_kernels, local_conv_reference
+from fastweights.ops._local_conv_operator import _to_frames, _to_kernels, compiled_loops
+from fastweights.ops.local_conv import local_conv_reference
 
 operator = torch.ops.fastweights.local_conv.default
 
@@ -35,11 +36,11 @@ def oracle(frames, kernels, *, upsample=1, per_frame=False, padding="zeros", rul
     return products if per_frame else products.sum(1)
 
 
-def inputs(B=2, T=3, C=2, size=(9, 14), k=3, upsample=1, layout="planes", dtype=torch.float64, kernel_dtype=None):
-    """Leaves; layouts: as they come, behind a channels_last head, every second column of a wider one."""
+def inputs(B=2, T=3, C=2, *, size=(9, 14), k=3, upsample=1, layout="planes", dtypes=(torch.float64, torch.float64)):
+    """Leaves: frames, and kernels as they come, as a channels_last head leaves them, or every second column."""
     h, w = (-(-n // upsample) for n in size)
-    frames = torch.randn(B, T, *([C] if C else []), *size, dtype=dtype)
-    head = torch.randn(B, T * k * k, h, 2 * w if layout == "strided" else w, dtype=kernel_dtype or dtype)
+    frames = torch.randn(B, T, *([C] if C else []), *size, dtype=dtypes[0])
+    head = torch.randn(B, T * k * k, h, 2 * w if layout == "strided" else w, dtype=dtypes[1])
     if layout == "taps last":
         head = head.contiguous(memory_format=torch.channels_last)
     kernels = head[..., : 2 * w : 2] if layout == "strided" else head
@@ -51,7 +52,7 @@ def inputs(B=2, T=3, C=2, size=(9, 14), k=3, upsample=1, layout="planes", dtype=
 def way(request, monkeypatch):
     if request.param == "loops":
         pytest.importorskip("numba")
-        assert _compiled_loops() is not None
+        assert compiled_loops() is not None
     monkeypatch.setenv("FASTWEIGHTS_NUMBA", "1" if request.param == "loops" else "0")
     # several strips even for the small images of these tests
     monkeypatch.setattr(_local_conv_strips, "_STRIP", 2000)
@@ -74,8 +75,7 @@ RULES = [(1, "half_pixel"), (2, "half_pixel"), (2, "legacy"), (3, "half_pixel"),
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("upsample", "rule"), RULES)
-@pytest.mark.parametrize("padding", ["zeros", "replicate"])
-@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize(("padding", "per_frame"), [("zeros", False), ("replicate", True)])
 def test_equals_unfold_multiply_sum(way, layout, upsample, rule, padding, per_frame):
     for k, C, size in [(3, 2, (9, 14)), (5, 0, (7, 6))]:
         frames, kernels = inputs(C=C, size=size, k=k, upsample=upsample, layout=layout)
@@ -108,6 +108,14 @@ def test_more_pixels_than_a_tile_has(way, layout, upsample):
 
 
 @pytest.mark.parametrize("upsample", [1, 2])
+def test_one_kernel_for_all_pixels(way, upsample):
+    """Expanded kernels, stride 0 along the pixels."""
+    frames, kernels = inputs(1, 2, 2, size=(6, 7), k=5)
+    shared = kernels[..., :1, :1].expand(-1, -1, -1, -1, -(-6 // upsample), -(-7 // upsample))
+    assert_equal(frames, shared, upsample=upsample)
+
+
+@pytest.mark.parametrize("upsample", [1, 2])
 def test_half_pixel_rule_is_interpolate(way, upsample):
     frames, kernels = inputs(size=(9, 13), upsample=upsample)
     full = F.interpolate(kernels.flatten(1, 3), scale_factor=upsample, mode="bilinear", align_corners=False)
@@ -128,9 +136,7 @@ def test_half_pixel_rule_is_interpolate(way, upsample):
     ],
 )
 def test_low_precision_at_most_twice_plain_torch(way, layout, upsample, dtype, kernel_dtype):
-    frames, kernels = inputs(
-        size=(17, 33), k=5, upsample=upsample, layout=layout, dtype=dtype, kernel_dtype=kernel_dtype
-    )
+    frames, kernels = inputs(size=(17, 33), k=5, upsample=upsample, layout=layout, dtypes=(dtype, kernel_dtype))
     exact_leaves = [x.detach().double().requires_grad_() for x in (frames, kernels)]
     exact = oracle(*exact_leaves, upsample=upsample)
     cotangent = torch.randn_like(exact).to(dtype)
@@ -147,17 +153,24 @@ def test_low_precision_at_most_twice_plain_torch(way, layout, upsample, dtype, k
         assert ours <= 2 * plain
 
 
-def test_not_a_number_and_infinity_stay(way):
-    frames = torch.ones(1, 1, 1, 4)
-    kernels = (
-        torch.tensor([float("nan"), float("inf"), 1.0, 3e38]).reshape(1, 1, 1, 1, 1, 4).bfloat16().requires_grad_()
-    )
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_not_a_number_and_infinity_stay_where_they_are(way, layout):
+    dtypes = (torch.float32, torch.bfloat16)
+    frames, kernels = inputs(1, 1, 1, size=(1, 4), k=1, layout=layout, dtypes=dtypes)
+    odd = torch.tensor([float("nan"), 1.0, float("inf"), 3e38]).reshape(1, 1, 1, 1, 4)
+    with torch.no_grad():
+        frames.fill_(1)
+        kernels.copy_(odd.unsqueeze(0))
     y = local_conv(frames, kernels)
-    torch.testing.assert_close(y.flatten(), kernels.detach().float().flatten(), equal_nan=True)
-    y.backward(torch.tensor([float("nan"), float("inf"), 1.0, 3.4e38]).reshape(y.shape))
-    torch.testing.assert_close(
-        kernels.grad.flatten().float(), torch.tensor([float("nan"), float("inf"), 1.0, float("inf")]), equal_nan=True
-    )
+    torch.testing.assert_close(y, kernels.detach().float().flatten(0, 3).reshape(y.shape), equal_nan=True)
+    to_frames, to_kernels = torch.autograd.grad(y, (frames, kernels), torch.ones_like(y), retain_graph=True)
+    torch.testing.assert_close(to_frames, y.detach().reshape(frames.shape), equal_nan=True)
+    # the largest float32 lies beyond the largest bfloat16
+    largest = torch.finfo(torch.float32).max
+    (to_kernels,) = torch.autograd.grad(y, kernels, odd.clamp(max=largest).masked_fill(odd == 3e38, largest)[0])
+    expected = torch.tensor([float("nan"), 1.0, float("inf"), float("inf")])
+    expected[2] = torch.tensor(largest).bfloat16().float()
+    torch.testing.assert_close(to_kernels.flatten().float(), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("upsample", [1, 2])
@@ -174,7 +187,7 @@ def test_gradients_to_second_order(way, upsample, per_frame):
 
 @pytest.mark.parametrize("upsample", [1, 2])
 def test_same_result_on_any_number_of_threads(way, upsample):
-    frames, kernels = inputs(size=(40, 37), k=5, upsample=upsample, dtype=torch.float32)
+    frames, kernels = inputs(size=(40, 37), k=5, upsample=upsample, dtypes=(torch.float32, torch.float32))
 
     def run():
         y = local_conv(frames, kernels, upsample=upsample)
@@ -341,28 +354,28 @@ def test_rearrangements_of_other_orders(way):
 
 def test_without_numba(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastweights.ops._local_conv_cpu", None)
-    _compiled_loops.cache_clear()
+    compiled_loops.cache_clear()
     try:
-        assert _compiled_loops() is None
+        assert compiled_loops() is None
         frames, kernels = inputs()
         torch.testing.assert_close(local_conv(frames, kernels), oracle(frames, kernels))
     finally:
-        _compiled_loops.cache_clear()
+        compiled_loops.cache_clear()
 
 
 def test_cache_that_cannot_be_written(monkeypatch):
     pytest.importorskip("numba")
-    from fastweights.ops import _local_conv_planes
+    from fastweights.ops import _local_conv_compiled
 
-    compiler = _local_conv_planes.njit
+    compiler = _local_conv_compiled.njit
 
     def njit(function, cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return compiler(function, **options)
 
-    monkeypatch.setattr(_local_conv_planes, "njit", njit)
-    assert _local_conv_planes.compiled(lambda x: x + 1)(1) == 2
+    monkeypatch.setattr(_local_conv_compiled, "njit", njit)
+    assert _local_conv_compiled.compiled(lambda x: x + 1)(1) == 2
 
 
 def test_numba_is_not_imported_before_it_is_needed():
@@ -376,10 +389,10 @@ KERNELS = (1, 2, 3, 3, 4, 5)
 @pytest.mark.parametrize(
     ("shape", "kernels", "options", "message"),
     [
-        ((2, 4, 5), KERNELS, {}, r"got frames \(2, 4, 5\) and kernels .*, expected frames \(B, T, H, W\)"),
+        ((2, 4, 5), KERNELS, {}, r"got frames \(2, 4, 5\) and kernels .*, expected \(B, T, H, W\)"),
         ((1, 2, 4, 5), KERNELS[:5], {}, r"expected .* \(B, T, k, k, h, w\)"),
-        ((1, 3, 4, 5), KERNELS, {}, "differ in their first two axes"),
-        ((2, 2, 4, 5), KERNELS, {}, "differ in their first two axes"),
+        ((1, 3, 4, 5), KERNELS, {}, "differ in their first axes"),
+        ((2, 2, 4, 5), KERNELS, {}, "differ in their first axes"),
         ((1, 2, 4, 5), (1, 2, 2, 2, 4, 5), {}, "square and odd"),
         ((1, 2, 4, 5), (1, 2, 3, 5, 4, 5), {}, "square and odd"),
         ((1, 2, 4, 6), KERNELS, {}, "need kernels of 4 x 6 pixels"),
@@ -397,7 +410,7 @@ def test_bad_input_is_one_clear_sentence(shape, kernels, options, message, unche
 
 
 def test_bad_dtype_and_device(unchecked_shapes):
-    with pytest.raises(TypeError, match=r"expected floating-point tensors, got torch.uint8 frames"):
+    with pytest.raises(TypeError, match=r"expected floating-point tensors, got torch\.uint8 frames"):
         local_conv(torch.zeros(1, 2, 4, 5, dtype=torch.uint8), torch.zeros(KERNELS))
     with pytest.raises(ValueError, match="frames are on cpu, kernels on meta"):
         local_conv(torch.zeros(1, 2, 4, 5), torch.zeros(KERNELS, device="meta"))

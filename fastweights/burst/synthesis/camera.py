@@ -73,7 +73,8 @@ class CameraBurst(NamedTuple):
     """A burst in slots, linear light 0..1, frame 0 the reference; `to_slots` explains the counts.
 
     frames are what a denoiser sees: 8-bit sRGB frames, linearised. truth is the same development of the reference
-    without rounding and without the noise that changes from frame to frame. single_error is the mean absolute difference in sRGB of one frame to the truth.
+    without rounding and without the noise that changes from frame to frame. single_error is the mean absolute
+    difference in sRGB of one frame to the truth.
     """
 
     frames: Float[Tensor, "t 3 h w"]
@@ -167,7 +168,7 @@ class CameraBursts(Dataset[CameraBurst]):
     quarter turns -> exposure and tint -> motion ->
     `shoot` with `draw_camera` -> linearised -> `to_slots`. Half of the bursts are static; 40 % have residual shifts of
     std 0.6 px an axis; in 10 % some frames are also up to 16 px off. The number of frames is `slots` with
-    probability 0.7, otherwise uniform in 2..24. `camera` fixes the camera instead.
+    probability 0.7, otherwise uniform in 2..24. `camera` fixes the camera instead, `frames` their number.
     truth="clean" is the reference without noise, but with the fixed pattern of the sensor where the burst is static:
     there nothing tells it from texture. truth="mean" is what the mean of very many frames shows (`with_bias`).
 
@@ -193,6 +194,7 @@ class CameraBursts(Dataset[CameraBurst]):
         slots: int = 8,
         length: int = 1 << 40,
         camera: Camera | None = None,
+        frames: int | None = None,
         truth: Truth = "clean",
     ) -> None:
         needed = _outer(patch, FARTHEST)
@@ -208,7 +210,7 @@ class CameraBursts(Dataset[CameraBurst]):
                 f"{patch=}, {seed=}, {truth=}"
             )
         self.photos, self.seed, self.patch, self.slots = photos, seed, patch, slots
-        self.length, self.camera, self.truth = length, camera, truth
+        self.length, self.camera, self.frames, self.truth = length, camera, frames, truth
 
     def __len__(self) -> int:
         return self.length
@@ -219,7 +221,7 @@ class CameraBursts(Dataset[CameraBurst]):
         one_thread_in_worker()
         rng = np.random.Generator(np.random.PCG64([self.seed, number]))
         camera = draw_camera(rng) if self.camera is None else self.camera
-        count = self.slots if rng.random() < 0.7 else int(rng.integers(2, 25))
+        count = self.frames or (self.slots if rng.random() < 0.7 else int(rng.integers(2, 25)))
         shifts = draw_shifts(rng, count)
         inner = self.patch + 2 * _MARGIN
         reach = FARTHEST if np.abs(shifts).max() > 3 else 3 if shifts.any() else -TAPS

@@ -14,6 +14,8 @@ from fastweights.burst.errors import BurstError
 from fastweights.burst.synthesis.workers import one_thread_in_worker
 
 _LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
+# sigma_read and sigma_shot by gain, as stored in the released test set (Mildenhall et al. 2018).
+GAINS = {1: (10**-2.2, 0.0520), 2: (10**-1.8, 0.0789), 4: (10**-1.44, 0.1196), 8: (10**-1.07, 0.1814)}
 _PATCHES_A_PHOTO, _BURSTS_A_PATCH = 4, 2
 
 
@@ -46,14 +48,15 @@ def noise_map(
 class PaperBursts(Dataset[PaperBurst]):
     """Bursts by the released protocol, from sRGB photos (H, W, 3) uint8; burst n is a pure function of (seed, n).
 
-    1. Photo / 255 to the power 2.2, mean of R, G, B. Every photo gives 4 random patches of (patch + 2 max_shift) *
+    1. Photo / 255 to the power 2.2, mean of R, G, B. Every photo gives 4 random patches of (patch + 2 shifts[1]) *
        upscale pixels and every patch 2 bursts, in a shuffled order that is drawn anew when all are used up. A smaller
        photo is first padded with zeros, equally on both sides.
     2. Frame 0 is the patch's centre. p = min(Poisson(1.5) / 8, 1) a burst; each other frame is moved by whole pixels,
-       uniform in +-max_shift upscale with probability p, otherwise in +-small_shift upscale, rows and columns alike.
+       uniform in +-shifts[1] upscale with probability p, otherwise in +-shifts[0] upscale, rows and columns alike.
     3. Area-reduced by upscale: shifts are multiples of 1 / upscale.
     4. Times a white level 10^U(-1, 0); sigma_read = 10^U(-3, -1.5), sigma_shot = 10^U(-2, -1);
        noisy = t + sigma_shot sqrt(t) n1 + sigma_read n2 with n1, n2 ~ N(0, 1), not clipped.
+       With `gain` 1, 2, 4 or 8 instead: white level 1 and the noise of the papers' test set at that gain.
 
     Raises BurstError for photos of another type and IndexError past `length`.
     Source: Mildenhall et al., "Burst denoising with kernel prediction networks", CVPR 2018, and its code.
@@ -74,20 +77,23 @@ class PaperBursts(Dataset[PaperBurst]):
         patch: int = 128,
         upscale: int = 4,
         frames: int = 8,
-        max_shift: int = 16,
-        small_shift: int = 2,
+        shifts: tuple[int, int] = (2, 16),
+        gain: int | None = None,
         length: int = 1 << 40,
     ) -> None:
         for i, photo in enumerate(photos):
             if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
                 raise BurstError(f"photo {i} is {photo.dtype} {photo.shape}: expected uint8 (H, W, 3)")
-        if not photos or min(patch, upscale, frames) < 1 or not 0 <= small_shift <= max_shift or seed < 0:
+        if not photos or min(patch, upscale, frames) < 1 or not 0 <= shifts[0] <= shifts[1] or seed < 0:
             raise BurstError(
-                "need photos, patch, upscale and frames of at least 1, 0 <= small_shift <= max_shift and seed >= 0, "
-                f"got {len(photos)} photos, {patch=}, {upscale=}, {frames=}, {small_shift=}, {max_shift=}, {seed=}"
+                "need photos, patch, upscale and frames of at least 1, rising shifts of at least 0 and seed >= 0, "
+                f"got {len(photos)} photos, {patch=}, {upscale=}, {frames=}, {shifts=}, {seed=}"
             )
         self.photos, self.seed, self.patch, self.upscale = photos, seed, patch, upscale
-        self.frames, self.max_shift, self.small_shift, self.length = frames, max_shift, small_shift, length
+        if gain is not None and gain not in GAINS:
+            raise BurstError(f"gain is {gain}: the papers' test set has the gains {', '.join(map(str, GAINS))}")
+        self.gain = gain
+        self.frames, self.shifts, self.length = frames, shifts, length
 
     def __len__(self) -> int:
         return self.length
@@ -98,8 +104,10 @@ class PaperBursts(Dataset[PaperBurst]):
         one_thread_in_worker()
         rng = np.random.Generator(np.random.PCG64([self.seed, number, 1]))
         white_level, read, shot = 10 ** rng.uniform([-1, -3, -2], [0, -1.5, -1])
-        shifts = self._shifts(rng)
-        clean = np.float32(white_level) * self._frames(self._patch(number), shifts)
+        if self.gain is not None:
+            white_level, (read, shot) = 1.0, GAINS[self.gain]
+        moves = self._moves(rng)
+        clean = np.float32(white_level) * self._frames(self._patch(number), moves)
         noise = rng.standard_normal((2, *clean.shape), dtype=np.float32)
         noisy = clean + np.float32(shot) * np.sqrt(clean) * noise[0] + np.float32(read) * noise[1]
         scalars = torch.tensor([white_level, read, shot], dtype=torch.float32)
@@ -112,18 +120,18 @@ class PaperBursts(Dataset[PaperBurst]):
         order = np.random.Generator(np.random.PCG64([self.seed, round_, 2])).permutation(len(self.photos) * a_photo)
         patch, photo = divmod(int(order[place]) // _BURSTS_A_PATCH, len(self.photos))
         rng = np.random.Generator(np.random.PCG64([self.seed, round_, 3, patch, photo]))
-        return _random_crop(self.photos[photo], (self.patch + 2 * self.max_shift) * self.upscale, rng)
+        return _random_crop(self.photos[photo], (self.patch + 2 * self.shifts[1]) * self.upscale, rng)
 
-    def _shifts(self, rng: np.random.Generator) -> np.ndarray:
+    def _moves(self, rng: np.random.Generator) -> np.ndarray:
         big = rng.random(self.frames) < min(rng.poisson(1.5) / 8, 1)
-        reach = np.where(big, self.max_shift, self.small_shift)[:, None] * self.upscale
-        shifts = rng.integers(-reach, reach + 1, (self.frames, 2))
-        shifts[0] = 0
-        return shifts
+        reach = np.where(big, *reversed(self.shifts))[:, None] * self.upscale
+        moves = rng.integers(-reach, reach + 1, (self.frames, 2))
+        moves[0] = 0
+        return moves
 
-    def _frames(self, patch: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-        size, margin = self.patch * self.upscale, self.max_shift * self.upscale
-        crops = (patch[margin + dy : margin + dy + size, margin + dx : margin + dx + size] for dy, dx in shifts)
+    def _frames(self, patch: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        size, margin = self.patch * self.upscale, self.shifts[1] * self.upscale
+        crops = (patch[margin + dy : margin + dy + size, margin + dx : margin + dx + size] for dy, dx in moves)
         return np.stack([cv2.resize(c, (self.patch, self.patch), interpolation=cv2.INTER_AREA) for c in crops])
 
 

@@ -1,0 +1,139 @@
+"""Table 1 at the scale of a small machine: a KPN and its gated counterparts at the same seeds, data and schedule.
+
+Claim (Müller 2024, Table 1, 500,000 steps, full width): single frame 20.0 dB, KPN 32.6, Gated-128 32.8, Gated-64 31.9.
+Command: `python -m experiments.mueller2024.table1_burst train NETWORK --seed S` for each network and seed, 30 to 60
+minutes each on one thread (resumes), then `python -m experiments.mueller2024.table1_burst judge`, 15 minutes. Needs
+FASTWEIGHTS_DATA. Half width, 7,000 steps with a cosine to 0 from 6e-4, that is 1.4 % of the paper's steps.
+Measured: results/table1_burst.json.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cyclopts import App
+
+from experiments import report
+from fastweights import cost
+from fastweights.burst import cases, evaluate, methods, weights
+from fastweights.burst.models import ModelConfig, build
+from fastweights.burst.settings import TrainConfig
+from fastweights.burst.synthesis.photos import load_photos
+from fastweights.burst.train import train as train_network
+
+RESULT = Path("results/table1_burst.json")
+RUNS = Path("runs/table1")
+TEST_SEED = 2024
+STEPS = 7000
+app = App(help=__doc__, help_format="plaintext")
+
+
+def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
+    """Table 1's networks, and kernel prediction from few features by a 1 x 1 head, which folds into gates exactly."""
+    sizes = {"width": width, "post": post}
+    table = {
+        "kpn": ModelConfig(**sizes),
+        "gated-128": ModelConfig(kind="gated", maps=128, **sizes),
+        "gated-64": ModelConfig(kind="gated", maps=64, **sizes),
+    }
+    return table | {f"kpn-from-{c}": ModelConfig(features=c, **sizes) for c in (8, 16, 32, 64)}
+
+
+def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:
+    """The published loss and data on a short schedule; the seed draws the first weights and the bursts."""
+    photos = Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"
+    out = runs / f"{name}-seed{seed}"
+    return TrainConfig(
+        (str(photos),),
+        str(out),
+        networks()[name],
+        steps=steps,
+        lr=6e-4,
+        precision="bfloat16",
+        ema=0.99,
+        seed=seed,
+        threads=1,
+        one_frame=name.startswith("gated"),
+        save_every=250,
+        eval_bursts=48,
+    )
+
+
+@app.command
+def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS) -> None:
+    """Train one network, or go on with its training.
+
+    Args:
+        name: kpn, gated-128, gated-64, kpn-from-8, -16, -32 or -64.
+        seed: Of first weights and bursts.
+        steps: Training steps of four bursts.
+        runs: Folder of the runs.
+    """
+    print(train_network(settings(name, seed, steps, runs)).figures)
+
+
+def price(model: ModelConfig) -> dict[str, Any]:
+    """Parameters, multiply-adds and the largest tensor for one burst of 128 x 128 pixels."""
+    found = cost.measure(build(model), torch.zeros(1, model.frames, 128, 128), torch.zeros(1, 1, 128, 128))
+    return {
+        "parameters": found.parameters,
+        "multiply-adds": found.multiply_adds,
+        "largest tensor": list(found.largest),
+        "channels of the largest code": model.maps if model.kind == "gated" else model.frames * model.kernel_size**2,
+    }
+
+
+def curve(folder: Path) -> list[list[float]]:
+    """(step, PSNR in dB) on held-back bursts along a training."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [[line["step"], round(line["psnr"], 2)] for line in lines if "psnr" in line]
+
+
+@app.command
+def judge(*, count: int = 72, sets: tuple[str, ...] = (), runs: Path = RUNS, result: Path = RESULT) -> None:
+    """Compare all trained networks and the classical methods on McMaster.
+
+    Args:
+        count: Bursts of a set.
+        sets: The sets, by default all of the paper's protocol.
+        runs: Folder of the runs.
+        result: The JSON file written.
+    """
+    photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
+    trained = {path.parent.name: weights.load(path) for path in sorted(runs.glob("*/weights.safetensors"))}
+    content: dict[str, Any] = {"bursts of a set": count, "test seed": TEST_SEED, "sets": {}}
+    content["networks"] = {
+        name: price(network.config)
+        | {"curve": curve(runs / name), "steps": weights.card(runs / name / "weights.safetensors").get("steps")}
+        for name, network in trained.items()
+    }
+    for name in sets or tuple(one for one in cases.SETS if one.startswith("paper")):
+        ways = methods.classical() | {key: methods.network_method(network) for key, network in trained.items()}
+        scores, each = evaluate.evaluate(cases.cases(name, photos, TEST_SEED), count, ways)
+        content["sets"][name] = {"scores": evaluate.as_json(scores), "differences": _differences(each, trained)}
+        for key, score in scores.items():
+            print(f"{name:12} {key:24} {score.psnr:6.2f} ± {score.psnr_error:.2f} dB  SSIM {score.ssim:.4f}")
+        for key, found in content["sets"][name]["differences"].items():
+            print(f"{name:12} {key}: {found['difference']:+.2f} ± {found['error']:.2f} dB")
+    report.write(result, content)
+
+
+def _differences(each: dict[str, list[float]], trained: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Each kind of network against the KPN of the same seed, burst by burst; the means over seeds."""
+    kinds = sorted({name.rsplit("-seed", 1)[0] for name in trained} - {"kpn"})
+    found = {}
+    for kind in kinds:
+        seeds = [name.rsplit("-seed", 1)[1] for name in trained if name.rsplit("-seed", 1)[0] == kind]
+        both = [seed for seed in seeds if f"kpn-seed{seed}" in each]
+        if both:
+            ours = np.mean([each[f"{kind}-seed{seed}"] for seed in both], 0)
+            theirs = np.mean([each[f"kpn-seed{seed}"] for seed in both], 0)
+            found[f"{kind} - kpn, {len(both)} seeds"] = evaluate.paired(list(ours), list(theirs))
+    return found
+
+
+if __name__ == "__main__":
+    app()
