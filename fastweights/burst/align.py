@@ -1,11 +1,11 @@
-"""Whole-frame translation: where each frame's content lies against the reference, and frames moved back by it."""
+"""Whole-frame translation: where each frame's content lies against the reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 # Halvings of the coarse-to-fine search: 16 px become 1 px, inside the reach of the gradient steps of every level.
@@ -43,82 +43,6 @@ def estimate_shifts(
         np.zeros(2) if index == reference else _search(target, _pyramid(frames[index])) for index in range(len(frames))
     ]
     return torch.from_numpy(np.stack(shifts)).float()
-
-
-def shift_frames(frames: Float[Tensor, "t *c h w"], shifts: Int[Tensor, "t 2"]) -> Float[Tensor, "t *c h w"]:
-    """Moves each frame back by its displacement in whole pixels: result[t, p] = frames[t, p + shifts[t]].
-
-    Whole pixels, since interpolation would blur the noise unevenly. A place that a frame did not see takes the value of
-    the next frame (in turn) that saw it: a real noisy value, so noise measured over the frames stays right there.
-    At least one shift has to be zero (the reference's), so that every place is seen. Raises ValueError otherwise.
-
-    Example
-    -------
-    >>> frames = torch.tensor([[[1.0, 2.0, 3.0]], [[0.0, 1.5, 2.5]]])
-    >>> shift_frames(frames, torch.tensor([[0, 0], [0, 1]]))
-    tensor([[[1.0000, 2.0000, 3.0000]],
-    <BLANKLINE>
-            [[1.5000, 2.5000, 3.0000]]])
-    """
-    height, width = frames.shape[-2:]
-    everything = slice(0, height), slice(0, width)
-    return shifted_window(lambda t, rows, columns: frames[t, ..., rows, columns], (height, width), shifts, *everything)
-
-
-def shifted_window(
-    read: Callable[[int, slice, slice], Float[Tensor, "*c y x"]],
-    size: tuple[int, int],
-    shifts: Int[Tensor, "t 2"],
-    rows: slice,
-    columns: slice,
-) -> Float[Tensor, "t *c h w"]:
-    """A window of what `shift_frames` gives, from the frames' pixels in and around it alone.
-
-    read(t, rows, columns) gives a part, which may be empty, of frame t; size is a whole frame's height and width.
-
-    Example
-    -------
-    >>> frames = torch.arange(24.0).reshape(2, 3, 4)
-    >>> shifts = torch.tensor([[0, 0], [1, -2]])
-    >>> window = slice(1, 3), slice(0, 2)
-    >>> part = shifted_window(lambda t, y, x: frames[t, y, x], (3, 4), shifts, *window)
-    >>> torch.equal(part, shift_frames(frames, shifts)[:, *window])
-    True
-    """
-    moves = shifts.tolist()
-    if [0, 0] not in moves:
-        raise ValueError(f"one frame has to stay where it is, got the shifts {moves}: subtract the reference's shift")
-    target = rows.stop - rows.start, columns.stop - columns.start
-    parts, seen = [], []
-    for index, (down, right) in enumerate(moves):
-        (source_y, place_y), (source_x, place_x) = _overlap(rows, down, size[0]), _overlap(columns, right, size[1])
-        part = read(index, source_y, source_x)
-        mask = torch.zeros(target, dtype=torch.bool, device=part.device)
-        mask[place_y, place_x] = True
-        if part.shape[-2:] != target:
-            whole = part.new_zeros(*part.shape[:-2], *target)
-            whole[..., place_y, place_x] = part
-            part = whole
-        parts.append(part)
-        seen.append(mask)
-    aligned = torch.stack(parts)
-    for index, out in enumerate(aligned):
-        unseen = ~seen[index]
-        for step in range(1, len(moves)):
-            if not unseen.any():
-                break
-            other = (index + step) % len(moves)
-            taken = unseen & seen[other]
-            out[..., taken] = aligned[other][..., taken]
-            unseen &= ~taken
-    return aligned
-
-
-def _overlap(window: slice, shift: int, length: int) -> tuple[slice, slice]:
-    """Where a window that was shifted lies in a frame, and that part's place in the window; both may be empty."""
-    start = min(max(window.start + shift, 0), length)
-    stop = max(min(window.stop + shift, length), start)
-    return slice(start, stop), slice(start - shift - window.start, stop - shift - window.start)
 
 
 def _pyramid(frame: Float[Tensor, "*c h w"]) -> list[np.ndarray]:

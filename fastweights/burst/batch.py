@@ -33,7 +33,7 @@ class Settings:
     Args:
         model: gated, kpn or a .safetensors file.
         reference: Frame whose view is kept, from 0; else the sharpest.
-        align: Undo shifts of whole frames.
+        align: Undo motion; leave out what does not fit.
         strength: 0 is the mean of the frames, 1 (default) the network.
         transfer: srgb or linear: values in (raw is linear) and TIFF out.
         white: Value that is white, if not 1 or the type's largest.
@@ -141,30 +141,44 @@ def _one(frames: Sequence[Path], output: Path, settings: Settings, progress: boo
     result.write(output, bits, settings.transfer)
     seen, (height, width) = Path(burst.names[result.reference]).name, burst.size
     yield f"{len(burst)} frames of {width} x {height} pixels, shown as {seen} saw it"
-    yield f"shifts up to {result.shifts.abs().max():.1f} pixels" if settings.align else "shifts not looked for"
+    yield from _motion(result) if settings.align else ("motion not looked for",)
     yield f"noise of one frame: {result.noise.summary()}"
     yield f"wrote {', '.join(map(str, written))} after {time.perf_counter() - start:.1f} s"
 
 
 def found(result: Result, settings: Settings, seconds: float) -> dict[str, Any]:
     """What was estimated, as JSON holds it: lists and numbers, null for what is not known."""
-    noise = result.noise
+    noise, burst = result.noise, result.burst
     return {
-        "frames": list(result.burst.names),
+        "frames": list(burst.names),
         "reference": result.reference,
+        "left_out": [burst.names[index] for index in range(len(burst)) if index not in result.registration.kept],
         "shifts": [[round(value, 3) for value in shift] for shift in result.shifts.tolist()],
+        "turns": [round(value, 3) for value in result.registration.turns.tolist()],
+        "gains": [round(value, 4) for value in result.registration.gains.tolist()],
+        "fitting": [round(value, 3) for value in result.registration.fitting.tolist()],
+        "detail": [_number(value) for value in result.registration.detail.tolist()],
         "noise": {
             "summary": noise.summary(),
             "intensities": [[_number(value) for value in channel] for channel in noise.intensities.tolist()],
             "std": [[_number(value) for value in channel] for channel in noise.std.tolist()],
         },
-        "noise_profile": [list(pair) for pair in result.burst.details[result.reference].noise] or None,
+        "noise_profile": [list(pair) for pair in burst.details[result.reference].noise] or None,
         "model": settings.model,
         "strength": settings.strength,
         "precision": result.precision,
         "seconds": {"all": round(seconds, 3), "without_reading": round(result.seconds, 3)},
         "peak_memory_bytes": peak_memory(),
     }
+
+
+def _motion(result: Result) -> Iterator[str]:
+    found = result.registration
+    turned = f", turns up to {found.turns.abs().max():.1f} degrees" if found.turns.any() else ""
+    yield f"shifts up to {found.shifts.abs().max():.1f} pixels{turned}"
+    left_out = [Path(name).name for index, name in enumerate(result.burst.names) if index not in found.kept]
+    if left_out:
+        yield f"left out, for they do not fit or are blurred: {', '.join(left_out)}"
 
 
 def peak_memory() -> int | None:

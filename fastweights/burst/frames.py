@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -115,6 +116,14 @@ class Burst:
         total = sum(self.pixels[index][..., channel].astype(np.float32) for channel in range(self.channels))
         values = torch.from_numpy(np.asarray(total)) / (self.white * self.channels)
         return srgb_encode(values) if self.linear else values
+
+    def reduced(self, index: int, step: int) -> Float[Tensor, "c h w"]:
+        """A frame in linear light, `step` times smaller by the mean of step x step pixels; what is left over is cut."""
+        if step == 1:
+            return self.light(index)
+        rows = range(0, self.size[0] // step * step, 64 * step)
+        strips = (self.light(index, slice(top, min(top + 64 * step, self.size[0] // step * step))) for top in rows)
+        return torch.cat([F.avg_pool2d(strip, step) for strip in strips], dim=-2)
 
     @property
     def window(self) -> tuple[slice, slice]:

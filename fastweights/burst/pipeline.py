@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from fastweights.burst import images, models, weights
 from fastweights.burst import precision as precisions
-from fastweights.burst.align import estimate_shifts
 from fastweights.burst.aligned import Aligned
 from fastweights.burst.errors import BurstError
-from fastweights.burst.frames import Arrays, Burst, Files, Transfer, load
+from fastweights.burst.frames import FEWEST, Arrays, Burst, Files, Transfer, load
 from fastweights.burst.noise import Noise, estimate_noise
 from fastweights.burst.precision import Precision
+from fastweights.burst.registration import Registration, register, unregistered
 from fastweights.burst.sharpness import sharpest
 from fastweights.burst.slots import to_slots
 from fastweights.burst.tiles import by_tiles
@@ -32,19 +32,23 @@ SLOTS = 8
 class Result:
     """The clean picture of a burst, and what was found on the way.
 
-    image: linear light, white = 1, not clipped, channels as the frames have them. shifts: displacement (down, right) of
-    each frame against the reference in pixels, as measured; frames were moved by the nearest whole numbers. noise: of
-    one frame. reference: number of the frame whose view it is. precision: of the network's convolutions. seconds: of
-    all but reading files. burst: the frames.
+    image: linear light, white = 1, not clipped, channels as the frames have them. registration: which frames were
+    used, and how they were moved. noise: of one frame. reference: number of the frame whose view it is. precision:
+    of the network's convolutions. seconds: of all but reading files. burst: the frames.
     """
 
     image: Float[Tensor, "c h w"]
-    shifts: Float[Tensor, "t 2"]
+    registration: Registration
     noise: Noise
     reference: int
     precision: Precision
     seconds: float
     burst: Burst = field(repr=False)
+
+    @property
+    def shifts(self) -> Float[Tensor, "t 2"]:
+        """Displacement (down, right) of each frame against the reference in pixels."""
+        return self.registration.shifts
 
     def encoded(self) -> Float[Tensor, "c h w"]:
         """The picture as sRGB values, clipped to 0..1."""
@@ -78,8 +82,9 @@ def denoise(
 ) -> Result:
     """One clean picture from 2 to 32 noisy ones of the same scene.
 
-    Frames are linearised (sRGB), moved back by their whole-frame shift in whole pixels, averaged into the network's
-    slots if there are more, and denoised tile by tile: beside the frames themselves, as their files hold them, and the
+    Frames are linearised (sRGB), brought onto the reference (`fastweights.burst.registration`: shake, turns, moving
+    things, drifting light; what does not fit is left out), averaged into the network's slots if there are more, and
+    denoised tile by tile: beside the frames themselves, as their files hold them, and the
     picture, memory does not grow with the picture's size. Red, green and blue are denoised together; any other channel
     (a grey picture's, a microscope's) is a plane of its own, shown to the network as a grey picture.
 
@@ -89,7 +94,7 @@ def denoise(
         model: a shipped network ("gated", "kpn"), a .safetensors file, or a module called like
             `fastweights.burst.models.CameraDenoiser`, with its attribute `reach`.
         reference: number of the frame whose view and moment the picture shows; None takes the sharpest.
-        align: whether to look for shifts; without it the frames are taken as they lie.
+        align: whether to look for motion; without it the frames are taken as they lie.
         strength: s of 0..1: the picture is mean + s (network - mean), at 0 the mean of the frames.
         precision: of the network's convolutions; None takes what is fastest on this processor for the networks of this
             package (see `fastweights.burst.precision.fastest`), and float32 for any other module or device.
@@ -130,8 +135,13 @@ def denoise(
     with torch.no_grad(), _bar(progress) as done:
         start = time.perf_counter()
         reference = sharpest(burst.greys()) if reference is None else reference % len(burst)
-        shifts = estimate_shifts(burst.greys(), reference) if align else torch.zeros(len(burst), 2)
-        aligned = Aligned(burst, shifts.round().int(), reference)
+        registration = register(burst, reference) if align else unregistered(len(burst), reference)
+        if len(registration.kept) < FEWEST:
+            raise BurstError(
+                f"no other frame shows what {burst.names[reference]} shows: choose another reference, or take the "
+                "frames as they lie (no alignment)"
+            )
+        aligned = Aligned(burst, registration)
         noise = estimate_noise(*aligned.samples())
 
         def make(rows: slice, columns: slice) -> Float[Tensor, "c y x"]:
@@ -145,12 +155,12 @@ def denoise(
             return (picture if strength == 1 else mean + strength * (picture - mean)).cpu()
 
         image = by_tiles(make, burst.size, burst.window, tile, reach, done)
-        return Result(image, shifts, noise, reference, precision, time.perf_counter() - start, burst)
+        return Result(image, registration, noise, reference, precision, time.perf_counter() - start, burst)
 
 
 def mean_of(result: Result, tile: int = 768) -> Float[Tensor, "c h w"]:
     """The mean of the aligned frames of a result, in linear light: what its picture would be with strength 0."""
-    aligned = Aligned(result.burst, result.shifts.round().int(), result.reference)
+    aligned = Aligned(result.burst, result.registration)
     return by_tiles(lambda *part: aligned.light(*part).mean(0), result.burst.size, result.burst.window, tile, 0)
 
 
