@@ -17,16 +17,7 @@ import fastweights
 # Of the extra `burst`, by the names they are imported under.
 _NEEDED: tuple[str, ...] = ("accelerate", "cv2", "cyclopts", "imagecodecs", "joblib", "numpy", "PIL")
 _NEEDED += ("rich", "safetensors", "tifffile", "torchmetrics")
-_PACKAGES: tuple[str, ...] = (
-    "torch",
-    "jaxtyping",
-    "numba",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "safetensors",
-    "accelerate",
-)
+_PACKAGES = ("torch", "jaxtyping", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "accelerate")
 _BURST_COMMANDS = ("demo", "denoise", "evaluate", "train")
 
 
