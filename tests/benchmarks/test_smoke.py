@@ -17,3 +17,15 @@ def test_local_conv():
     row = json.loads(done.stdout)
     assert set(row["milliseconds"]) == {"read", "local_conv", "local_conv, backward", "unfold", "unfold, backward"}
     assert row["extra MiB"]["unfold"] > row["extra MiB"]["local_conv"]
+
+
+def test_twelve_megapixels():
+    pytest.importorskip("cv2")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.twelve_megapixels", "--smoke"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert "two tile sizes" in done.stdout
