@@ -7,6 +7,7 @@ were chosen on others).
 Measured: results/motion_suite.json.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,11 @@ from torch import Tensor
 
 from experiments import report
 from fastweights.burst import cases, evaluate, images, weights
-from fastweights.burst.align import estimate_shifts, shift_frames
+from fastweights.burst.align import estimate_shifts
+from fastweights.burst.aligned import Aligned
+from fastweights.burst.frames import Burst, load
 from fastweights.burst.models import Denoiser
-from fastweights.burst.registration import register
+from fastweights.burst.registration import Motion, Registration, register, unregistered
 from fastweights.burst.slots import to_slots
 from fastweights.burst.synthesis.camera import draw_camera, shoot
 from fastweights.burst.synthesis.photos import load_photos
@@ -82,21 +85,28 @@ def burst(kind: str, photo: np.ndarray, number: int) -> cases.Case:
 
 
 def ways(network: Denoiser) -> dict[str, Callable[[cases.Case], Tensor]]:
-    """One frame, the network behind whole-frame shifts alone, and behind `register`."""
+    """One frame; the network behind whole-frame shifts alone, and behind `register`; the same without the bad frame."""
 
-    def clean(frames: Tensor) -> Tensor:
+    def clean(burst: Burst, registration: Registration) -> Tensor:
+        everything = (slice(0, SIDE), slice(0, SIDE))
+        frames = Aligned(burst, registration).light(*everything)
         with torch.no_grad():
             slots, counts = to_slots(frames)
             return network(slots[None], counts[None])[0] if len(frames) > 1 else frames[0]
 
     def shifted(case: cases.Case) -> Tensor:
-        return clean(shift_frames(case.frames, estimate_shifts(srgb_encode(case.frames)).round().int()))
+        burst = load(srgb_encode(case.frames))
+        shifts = estimate_shifts(burst.greys()).round().tolist()
+        motions = [Motion(np.array([[1, 0, right], [0, 1, down]])) for down, right in shifts]
+        return clean(burst, dataclasses.replace(unregistered(len(burst), 0), motions=motions))
 
     def registered(case: cases.Case) -> Tensor:
-        return clean(register(srgb_encode(case.frames)).frames)
+        burst = load(srgb_encode(case.frames))
+        return clean(burst, register(burst))
 
     def without(case: cases.Case) -> Tensor:
-        return clean(case.frames[[index for index in range(FRAMES) if index != WHICH]])
+        burst = load(srgb_encode(case.frames[[index for index in range(FRAMES) if index != WHICH]]))
+        return clean(burst, register(burst))
 
     return {"one frame": lambda case: case.frames[0], "shifts": shifted, "register": registered, "without it": without}
 

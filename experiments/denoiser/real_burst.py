@@ -74,7 +74,7 @@ def main(*, model: tuple[str, ...] = (), pictures: Path | None = None, result: P
     light = srgb_decode(frames)
     made = {"one frame": light[0], "mean of 8": light.mean(0)}
     for name in model or weights.available():
-        made[name] = denoise(frames, model=name).image
+        made[name] = denoise(frames, model=name, reference=0, precision="float32").image
     rows = {name: figures(picture, reference) for name, picture in made.items()}
     sums = {
         name: hashlib.sha256(weights.find(name).read_bytes()).hexdigest()[:12] for name in model or weights.available()

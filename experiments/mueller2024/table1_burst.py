@@ -9,6 +9,7 @@ Measured: results/table1_burst.json.
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,9 @@ app = App(help=__doc__, help_format="plaintext")
 
 def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
     """Table 1's networks, and kernel prediction from few features by a 1 x 1 head, which folds into gates exactly."""
-    sizes = {"width": width, "post": post}
-    table = {
-        "kpn": ModelConfig(**sizes),
-        "gated-128": ModelConfig(kind="gated", maps=128, **sizes),
-        "gated-64": ModelConfig(kind="gated", maps=64, **sizes),
-    }
-    return table | {f"kpn-from-{c}": ModelConfig(features=c, **sizes) for c in (8, 16, 32, 64)}
+    kpn = ModelConfig(width=width, post=post)
+    table = {"kpn": kpn} | {f"gated-{maps}": replace(kpn, kind="gated", maps=maps) for maps in (128, 64)}
+    return table | {f"kpn-from-{features}": replace(kpn, features=features) for features in (8, 16, 32, 64)}
 
 
 def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:

@@ -1,9 +1,11 @@
-"""Whole-frame translation: where each frame's content lies against the reference, and frames moved back by it."""
+"""Whole-frame translation: where each frame's content lies against the reference."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 # Halvings of the coarse-to-fine search: 16 px become 1 px, inside the reach of the gradient steps of every level.
@@ -16,12 +18,15 @@ _TOLERANCE = 1e-4
 _FARTHEST = 0.25
 
 
-def estimate_shifts(frames: Float[Tensor, "t 3 h w"], reference: int = 0) -> Float[Tensor, "t 2"]:
+def estimate_shifts(
+    frames: Float[Tensor, "t *c h w"] | Sequence[Float[Tensor, "*c h w"]], reference: int = 0
+) -> Float[Tensor, "t 2"]:
     """Displacement (down, right) of every frame against the reference in pixels: frame[p + shift] shows reference[p].
 
     Maximises the enhanced correlation coefficient of the blurred grey pictures, coarse to fine, by gradient steps
     (OpenCV's findTransformECC). Brightness and contrast may differ between frames. Encoded values are wanted, in which
-    the noise is more even. A frame without a plausible match (flat pictures, more than a quarter of a side off) gets 0.
+    the noise is more even. Frames are asked for one at a time, colours are averaged. A frame without a plausible match
+    (flat pictures, more than a quarter of a side off) gets 0.
     Source: Evangelidis, Psarakis, "Parametric image alignment using enhanced correlation coefficient maximization",
     IEEE Transactions on Pattern Analysis and Machine Intelligence 30 (10), 2008.
 
@@ -35,50 +40,14 @@ def estimate_shifts(frames: Float[Tensor, "t 3 h w"], reference: int = 0) -> Flo
     """
     target = _pyramid(frames[reference])
     shifts = [
-        np.zeros(2) if index == reference else _search(target, _pyramid(frame)) for index, frame in enumerate(frames)
+        np.zeros(2) if index == reference else _search(target, _pyramid(frames[index])) for index in range(len(frames))
     ]
-    return torch.from_numpy(np.stack(shifts)).to(frames.dtype)
+    return torch.from_numpy(np.stack(shifts)).float()
 
 
-def shift_frames(frames: Float[Tensor, "t *c h w"], shifts: Int[Tensor, "t 2"]) -> Float[Tensor, "t *c h w"]:
-    """Moves each frame back by its displacement in whole pixels: result[t, p] = frames[t, p + shifts[t]].
-
-    Whole pixels, since interpolation would blur the noise unevenly. A place that a frame did not see takes the value of
-    the next frame (in turn) that saw it: a real noisy value, so noise measured over the frames stays right there.
-    At least one shift has to be zero (the reference's), so that every place is seen. Raises ValueError otherwise.
-
-    Example
-    -------
-    >>> frames = torch.tensor([[[1.0, 2.0, 3.0]], [[0.0, 1.5, 2.5]]])
-    >>> shift_frames(frames, torch.tensor([[0, 0], [0, 1]]))
-    tensor([[[1.0000, 2.0000, 3.0000]],
-    <BLANKLINE>
-            [[1.5000, 2.5000, 3.0000]]])
-    """
-    moves = shifts.tolist()
-    if [0, 0] not in moves:
-        raise ValueError(f"one frame has to stay where it is, got the shifts {moves}: subtract the reference's shift")
-    height, width = frames.shape[-2:]
-    aligned = torch.empty_like(frames)
-    seen = []
-    for frame, out, (down, right) in zip(frames, aligned, moves, strict=True):
-        rows, columns = torch.arange(height) + down, torch.arange(width) + right
-        seen.append((((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))).to(frames.device))
-        out.copy_(torch.roll(frame, (-down, -right), (-2, -1)))
-    for index, out in enumerate(aligned):
-        unseen = ~seen[index]
-        for step in range(1, len(moves)):
-            if not unseen.any():
-                break
-            other = (index + step) % len(moves)
-            taken = unseen & seen[other]
-            out[..., taken] = aligned[other][..., taken]
-            unseen &= ~taken
-    return aligned
-
-
-def _pyramid(frame: Float[Tensor, "3 h w"]) -> list[np.ndarray]:
-    levels = [np.ascontiguousarray(frame.detach().float().mean(0).cpu().numpy())]
+def _pyramid(frame: Float[Tensor, "*c h w"]) -> list[np.ndarray]:
+    grey = frame.detach().float().reshape(-1, *frame.shape[-2:]).mean(0)
+    levels = [np.ascontiguousarray(grey.cpu().numpy())]
     while len(levels) <= _LEVELS and min(levels[-1].shape) >= 2 * _SMALLEST:
         levels.append(cv2.pyrDown(levels[-1]))
     return levels

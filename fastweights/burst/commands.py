@@ -4,24 +4,27 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 import fastweights
+from fastweights.burst import batch, images
 from fastweights.burst import demo as demonstration
 from fastweights.burst import evaluate as evaluation
-from fastweights.burst import images, pipeline
 from fastweights.burst.errors import BurstError
 from fastweights.burst.models import ModelConfig
 from fastweights.burst.settings import TrainConfig, paper_protocol
 from fastweights.burst.train import train as train_network
 
+# What shells say of a program that Ctrl-C ended.
+_STOPPED = 130
 # The settings of a training run that its help explains; the others are listed with their defaults.
 _EXPLAINED = ("data", "out", "task", "kind", "start", "precision")
 
@@ -36,6 +39,9 @@ def run(arguments: Sequence[str], *more: Callable[[], None]) -> int:
         return _fail(f"{error} See fastweights{command} --help")
     except BurstError as error:
         return _fail(str(error))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return _STOPPED
     return 0
 
 
@@ -52,7 +58,7 @@ def demo(*, output: Path = Path("fastweights-demo.png"), threads: int | None = N
         threads: Processor threads; by default torch's choice.
     """
     images.check_output(output)
-    _set_threads(threads)
+    batch.set_threads(threads)
     console = Console()
     with console.status("denoising"):
         entries = demonstration.run()
@@ -67,45 +73,47 @@ def demo(*, output: Path = Path("fastweights-demo.png"), threads: int | None = N
 
 def denoise(
     *frames: Path,
-    output: Annotated[Path, Parameter(alias="-o")] = Path("denoised.png"),
-    model: str = "gated",
-    reference: int = 0,
-    align: bool = True,
-    bits: Literal[8, 16] = 8,
-    tile: int = 768,
-    threads: int | None = None,
+    output: Annotated[Path, Parameter(alias="-o", show_default=False)] = Path("denoised.png"),
+    settings: Annotated[batch.Settings | None, Parameter(name="*")] = None,
+    suffix: str = ".png",
+    jobs: int = 1,
 ) -> None:
     """Make one clean picture from 2 to 32 noisy photos of one scene.
 
-    Example: fastweights denoise night/ --output clean.png
+    Example: fastweights denoise night/ -o clean.png
+
+    Example: fastweights denoise BURSTS/*/ -o OUT/ --jobs 4
 
     Args:
-        frames: A folder of photos, or the files: PNG, JPEG, WebP, TIFF.
-        output: The picture; its suffix is the format.
-        model: A network that ships (gated, kpn) or a .safetensors file.
-        reference: Number of the frame whose view is kept, from 0.
-        align: Undo shifts of whole frames.
-        bits: Bits a value; 16 for PNG and TIFF.
-        tile: Pixels of a tile's side; smaller takes less memory.
-        threads: Processor threads; by default torch's choice.
+        frames: A folder, files, or several folders of a burst each.
+        output: The picture, its suffix is the format; or a folder.
+        suffix: Format in a folder.
+        jobs: Bursts at a time, in a process each.
     """
-    paths = images.find(frames)
-    images.check_output(output, bits, paths)
-    result = pipeline.denoise(
-        paths,
-        model=model,
-        reference=reference,
-        align=align,
-        tile=tile,
-        threads=threads,
-        progress=sys.stderr.isatty(),
-    )
-    result.write(output, bits)
-    height, width = result.image.shape[1:]
-    print(f"{len(paths)} frames of {width} x {height} pixels, shown as {paths[result.reference].name} saw it")
-    print(f"shifts up to {result.shifts.abs().max():.1f} pixels" if align else "shifts not looked for")
-    print(f"noise of one frame: {result.noise.summary()}")
-    print(f"wrote {output} after {result.seconds:.1f} s")
+    bursts = batch.outputs(frames, output, suffix)
+    settings = settings or batch.Settings()
+    several, failures = len(bursts) > 1, list[str]()
+    with _bursts(len(bursts)) as done:
+        shown = sys.stderr.isatty() and not several
+        for report in batch.run(bursts, settings, jobs, shown):
+            done()
+            if report.failed:
+                failures.append(report.lines[0])
+                if several:
+                    print(f"error: {report.lines[0]}", file=sys.stderr)
+            else:
+                print("\n".join(report.lines[-1:] if several else report.lines))
+    if failures:
+        raise BurstError(f"{len(failures)} of {len(bursts)} bursts failed, see above" if several else failures[0])
+
+
+@contextmanager
+def _bursts(number: int) -> Iterator[Callable[[], None]]:
+    """A function that is called after each of several bursts; a bar tells of it on a terminal."""
+    shown = number > 1 and sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task("bursts", total=number)
+        yield lambda: progress.advance(task)
 
 
 def evaluate(
@@ -216,13 +224,6 @@ def _app(*more: Callable[[], None]) -> App:
     for command in commands:
         app.command(command)
     return app
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        if threads < 1:
-            raise BurstError(f"threads is {threads}: expected at least 1")
-        torch.set_num_threads(threads)
 
 
 def _fail(sentence: str) -> int:

@@ -75,13 +75,13 @@ def run(names: Sequence[str] | None = None, photo: Float[Tensor, "3 h w"] | None
         figure = psnr(picture[None], truth[None], clip=True, encode=srgb_encode)
         return Entry(name, picture, figure.item(), seconds, largest)
 
-    mean = denoise(frames, model=Mean())
+    mean = denoise(frames, model=Mean(), reference=0)
     entries = [entry("one frame", srgb_decode(frames[0])), entry("mean of 8", mean.image, mean.seconds)]
     for name in weights.available() if names is None else names:
         network = weights.load(name)
         # The first run compiles what is compiled on first use.
         largest = cost.measure(network, srgb_decode(frames)[None, :SLOTS], torch.ones(1, SLOTS))
-        result = denoise(frames, model=network)
+        result = denoise(frames, model=network, reference=0)
         shape = " x ".join(map(str, largest.largest))
         entries.append(entry(name, result.image, result.seconds, f"{shape} ({largest.largest_bytes / 2**20:.0f} MiB)"))
     return [*entries, entry("truth", truth)]

@@ -19,6 +19,7 @@ import fastweights
 from fastweights.burst import cases, images, methods, report, weights
 from fastweights.burst.cases import Case
 from fastweights.burst.errors import BurstError
+from fastweights.burst.frames import load
 from fastweights.burst.losses import BORDER, psnr
 from fastweights.burst.methods import Method
 from fastweights.burst.synthesis.photos import load_photos
@@ -158,7 +159,8 @@ def _bursts(request: Request) -> dict[str, Callable[[int], Case]]:
     if request.reference is None:
         photos = load_photos(request.source)
         return {name: cases.cases(name, photos) for name in request.sets}
-    frames = images.read_burst(images.find(request.source))
+    burst = load(request.source)
+    frames = srgb_encode(torch.stack([burst.light(index) for index in range(len(burst))]))
     truth = _reference(request.reference)
     if frames.shape[1:] != truth.shape:
         raise BurstError(f"frames are {tuple(frames.shape[1:])} and {request.reference} is {tuple(truth.shape)}")

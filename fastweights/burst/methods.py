@@ -40,7 +40,7 @@ def network_method(network: Denoiser) -> Method:
     """A network as a method: with alignment for bursts of photos, and the known noise for the papers'."""
 
     def camera(case: Case) -> Tensor:
-        return denoise(srgb_encode(case.frames).clamp(0, 1), model=network).image
+        return denoise(srgb_encode(case.frames).clamp(0, 1), model=network, reference=0).image
 
     def paper(case: Case) -> Tensor:
         assert case.sensor is not None

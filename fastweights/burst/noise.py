@@ -17,13 +17,14 @@ _FEWEST_BLOCKS = 12
 # Of the blocks of one intensity, the smooth quarter is asked: what moves there changes little.
 _SMOOTH_PART = 0.25
 _MID_GREY = 0.5
+_COLOURS = ("red", "green", "blue")
 # Median over mean of a block's mean square, chi-square distributed: of 64 values some 24 are independent.
 _MEDIAN = (1 - 2 / (9 * 24)) ** 3
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of one frame: std at each intensity, red green blue, both in linear light with white = 1, brightest last.
+    """Noise of one frame: std at each intensity, each channel, in linear light with white = 1, brightest last.
 
     Intensities that the picture hardly has are NaN.
 
@@ -33,10 +34,10 @@ class Noise:
     '4.3 of 255 at grey level 128 (red 4.3, green 4.3, blue 4.3)'
     """
 
-    intensities: Float[Tensor, "3 bins"]
-    std: Float[Tensor, "3 bins"]
+    intensities: Float[Tensor, "c bins"]
+    std: Float[Tensor, "c bins"]
 
-    def at(self, intensity: float) -> Float[Tensor, " 3"]:
+    def at(self, intensity: float) -> Float[Tensor, " c"]:
         """Std of each channel at one intensity, both in linear light: interpolated, constant past the measured ends."""
         return torch.stack([_interpolate(intensity, *pair) for pair in zip(self.intensities, self.std, strict=True)])
 
@@ -47,19 +48,20 @@ class Noise:
         half = self.at(middle)
         levels = 255 * (srgb_encode(middle + half) - srgb_encode(middle - half)) / 2
         level = 255 * float(srgb_encode(torch.tensor(middle)))
-        red, green, blue = levels.tolist()
         mean = levels.square().mean().sqrt()
-        return f"{mean:.1f} of 255 at grey level {level:.0f} (red {red:.1f}, green {green:.1f}, blue {blue:.1f})"
+        names = _COLOURS if len(levels) == len(_COLOURS) else [f"channel {index}" for index in range(len(levels))]
+        each = ", ".join(f"{name} {std:.1f}" for name, std in zip(names, levels.tolist(), strict=True))
+        return f"{mean:.1f} of 255 at grey level {level:.0f}" + (f" ({each})" if len(levels) > 1 else "")
 
 
-def estimate_noise(frames: Float[Tensor, "t 3 h w"]) -> Noise:
-    """Noise of one frame from t >= 2 aligned frames in linear light.
+def estimate_noise(*windows: Float[Tensor, "t c h w"]) -> Noise:
+    """Noise of one frame from t >= 2 aligned frames in linear light, or from windows of them.
 
-    Half the mean square of the difference of frames t and t + 1, less what a whole-frame shift by a part of a pixel
+    Half the mean square of the difference of frames t and t + 1, less what a shift of the window by a part of a pixel
     explains, over blocks of 8 x 8 pixels; for one intensity (16 steps, even in sRGB) the median over all pairs and the
     quarter of its blocks with the weakest gradients. So moving objects and rest shifts change little as long as most of
     these differences are free of them; where a picture has texture alone, they are counted as noise. What clips at
-    black or white is measured as it is: clipped. Frames have at least 2 x 2 pixels.
+    black or white is measured as it is: clipped. Windows have at least 2 x 2 pixels.
 
     Example
     -------
@@ -67,20 +69,29 @@ def estimate_noise(frames: Float[Tensor, "t 3 h w"]) -> Noise:
     >>> [round(std, 3) for std in estimate_noise(frames).at(0.2).tolist()]
     [0.01, 0.01, 0.01]
     """
+    blocks = [_blocks(window) for window in windows]
+    light, gradient, variances = (torch.cat(parts, dim=-1) for parts in zip(*blocks, strict=True))
+    bins = (srgb_encode(light) * _BINS).long().clamp(0, _BINS - 1)
+    channels = [_curve(*channel) for channel in zip(bins, light, variances.unbind(1), gradient, strict=True)]
+    return Noise(*(torch.stack(curves) for curves in zip(*channels, strict=True)))
+
+
+def _blocks(
+    frames: Float[Tensor, "t c h w"],
+) -> tuple[Float[Tensor, "c n"], Float[Tensor, "c n"], Float[Tensor, "pairs c n"]]:
+    """Light, squared gradient and the pairs' variances of each block."""
     mean = frames.mean(0)
     block = min(_BLOCK, *mean.shape[-2:])
     down, right = torch.gradient(mean, dim=(1, 2))
     variances = torch.stack([F.avg_pool2d(pair, block).flatten(1) for pair in _variances(frames, down, right)])
     light = torch.stack([F.avg_pool2d(frame, block).flatten(1) for frame in frames]).median(dim=0).values
     gradient = F.avg_pool2d(down.square() + right.square(), block).flatten(1)
-    bins = (srgb_encode(light) * _BINS).long().clamp(0, _BINS - 1)
-    channels = [_curve(*channel) for channel in zip(bins, light, variances.unbind(1), gradient, strict=True)]
-    return Noise(*(torch.stack(curves) for curves in zip(*channels, strict=True)))
+    return light, gradient, variances
 
 
 def _variances(
-    frames: Float[Tensor, "t 3 h w"], down: Float[Tensor, "3 h w"], right: Float[Tensor, "3 h w"]
-) -> Iterator[Float[Tensor, "3 h w"]]:
+    frames: Float[Tensor, "t c h w"], down: Float[Tensor, "c h w"], right: Float[Tensor, "c h w"]
+) -> Iterator[Float[Tensor, "c h w"]]:
     """Per pair of frames in a row: half the square of what a whole-frame shift leaves unexplained."""
     # Taylor's expansion of a shift to second order; its five coefficients by least squares.
     curvature = (*torch.gradient(down, dim=(1, 2)), torch.gradient(right, dim=2)[0])

@@ -1,9 +1,9 @@
-"""What moved between the frames of a burst, undone: the whole view, single things in it, and the light.
+"""What moved between the frames of a burst: the whole view, single things in it, and the light.
 
-Frames are moved by parts of a pixel, each place by its own displacement where needed, and left untouched where nothing
-moved: a static burst keeps its noise as it was. What fits nowhere is left out.
+All is found on frames reduced to about a megapixel and a half; `aligned` applies it where somebody looks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -14,43 +14,92 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fastweights.burst.align import estimate_shifts
+from fastweights.burst.frames import Burst
 from fastweights.burst.noise import Noise, estimate_noise
-from fastweights.burst.transfer import srgb_decode, srgb_encode
+from fastweights.burst.transfer import srgb_encode
 
+_PIXELS = 1_500_000
 _STEPS, _TOLERANCE, _BLUR = 60, 1e-5, 11
 # Pixels at the corners below which a turn is not believed; pixels and degrees beyond which a search went astray.
 _TURNED, _ASTRAY, _LARGEST_TURN = 0.5, 4.0, 5.0
-# Fractions of a pixel that are not worth an interpolation.
-_WHOLE = 0.1
 # Side in pixels over which frames are compared, and of what is averaged before flow is looked for.
 _WINDOW, _SOFT = 15, 2.0
 # A place misfits where the squared difference is this many times what noise and a shift of part of a pixel explain.
-_MISFIT = 3.0
-_FRACTION = 0.8
-# Flow is believed where it explains this much of what the whole-frame motion leaves.
-_BETTER = 0.7
+_MISFIT, _FRACTION = 3.0, 0.8
+# Flow is believed where it leaves less than this part of the difference.
+_BETTER, _FARTHEST, _SMALLEST = 0.7, 24, 64
 # A frame of which less than this fits is left out altogether, and one with less than this part of the detail.
-_LEAST = 0.4
-_BLURRED = 0.6
+_LEAST, _BLURRED = 0.4, 0.6
 # Less detail than this part of a frame's fine contrast is not measurable: the rest is noise.
 _MEASURABLE = 0.05
-_FARTHEST = 24
 # Correlation of the coarse pictures of one scene, and the least contrast, against the fine one, that can show it.
 _ALIKE, _STRUCTURE = 0.5, 0.05
 
 
 @dataclass(frozen=True)
-class Registered:
-    """Frames of a burst brought onto the reference, in linear light, reference first.
+class Motion:
+    """Where one frame shows what the reference shows, for a picture and for its copy `step` times smaller.
 
-    frames: those kept. kept: their numbers in the burst. shifts: displacement (down, right) of the middle of every
-    frame of the burst in pixels; turns: its rotation in degrees; gains: what its light was multiplied by.
-    fitting: the part of every frame that fits the reference, 0..1. detail: how much of the detail that the other
-    frames agree on every frame has, about 1; NaN where there is too little.
+    matrix: takes a place (x, y, 1) of the reference to the frame's. flow: displacement (right, down) to be added where
+    `flows`, and where the frame `fits` the reference, each for every pixel of the small copy; None is nowhere and
+    everywhere. gain: what the frame's light has to be multiplied by.
     """
 
-    frames: Float[Tensor, "n 3 h w"]
+    matrix: np.ndarray
+    flow: Float[Tensor, "2 h w"] | None = None
+    flows: Bool[Tensor, "h w"] | None = None
+    fits: Bool[Tensor, "h w"] | None = None
+    gain: float = 1.0
+    step: int = 1
+
+    @property
+    def shift(self) -> tuple[float, float] | None:
+        """(down, right) if that is all that moved."""
+        turned = self.flow is not None or (self.matrix[:, :2] != np.eye(2)).any()
+        return None if turned else (float(self.matrix[1, 2]), float(self.matrix[0, 2]))
+
+    def places(self, rows: slice, columns: slice) -> tuple[Float[Tensor, "y x"], Float[Tensor, "y x"]]:
+        """x and y in the frame of what the reference shows in a window."""
+        y = torch.arange(rows.start, rows.stop, dtype=torch.float32)[:, None]
+        x = torch.arange(columns.start, columns.stop, dtype=torch.float32)
+        across, down = (a * x + b * y + t for a, b, t in self.matrix.tolist())
+        if self.flow is not None and self.flows is not None:
+            small_y, small_x = self._small(rows, columns)
+            moved = self.flows[small_y[:, None], small_x]
+            across = across + moved * self.flow[0, small_y[:, None], small_x]
+            down = down + moved * self.flow[1, small_y[:, None], small_x]
+        return across, down
+
+    def fitting(self, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
+        """Where the frame fits, in a window."""
+        if self.fits is None:
+            return torch.ones(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
+        small_y, small_x = self._small(rows, columns)
+        return self.fits[small_y[:, None], small_x]
+
+    def _small(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        assert self.fits is not None
+        height, width = self.fits.shape
+        y = torch.arange(rows.start, rows.stop) // self.step
+        x = torch.arange(columns.start, columns.stop) // self.step
+        return y.clamp(max=height - 1), x.clamp(max=width - 1)
+
+
+STILL = np.eye(2, 3)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the frames of a burst lie.
+
+    kept: numbers of the frames that fit, the reference first; motions: theirs. shifts: displacement (down, right) of
+    the middle of every frame of the burst in pixels; turns: its rotation in degrees; gains: what its light is
+    multiplied by. fitting: the part of every frame that fits the reference. detail: how much of the detail that the
+    others agree on every frame has, about 1; NaN where there is too little to say, or the frame was left out before.
+    """
+
     kept: list[int]
+    motions: list[Motion]
     shifts: Float[Tensor, "t 2"]
     turns: Float[Tensor, " t"]
     gains: Float[Tensor, " t"]
@@ -58,69 +107,104 @@ class Registered:
     detail: Float[Tensor, " t"]
 
 
-def register(frames: Float[Tensor, "t 3 h w"], reference: int = 0) -> Registered:
-    """Undo shake, turns, moving things and drifting light of a burst of sRGB values.
+def unregistered(number: int, reference: int) -> Registration:
+    """Frames taken as they lie."""
+    kept = [reference, *(index for index in range(number) if index != reference)]
+    zeros, ones = torch.zeros(number), torch.ones(number)
+    return Registration(kept, [Motion(STILL)] * number, torch.zeros(number, 2), zeros, ones, ones, ones)
+
+
+def register(burst: Burst, reference: int = 0) -> Registration:
+    """Find shake, turns, moving things and drifting light of a burst, and the frames that do not fit.
 
     1. Every frame's shift and rotation by the enhanced correlation coefficient (OpenCV; `estimate_shifts` starts it).
-    2. Dense flow of what is left (OpenCV's DIS, Kroeger et al. 2016), believed where it lowers the difference much.
-    3. The light of each frame is scaled to the reference's.
-    4. A place where a frame still differs from the reference by more than noise and a shift of half a pixel explain
-       takes the next frame's value that fits there. Frames of which less than two fifths fit are left out, and so
-       are blurred ones, with less than three fifths of the detail that the others agree on.
+    2. The light of each frame is scaled to the reference's.
+    3. Dense flow of what is left (OpenCV's DIS, Kroeger et al. 2016), believed where it lowers the difference much.
+    4. A frame does not fit where it still differs from the reference by more than noise and a shift of most of a pixel
+       explain. Frames of which less than two fifths fit are left out, and so are blurred ones, with less than three
+       fifths of the detail that the others agree on.
 
     Example
     -------
-    >>> from fastweights.burst import images
+    >>> from fastweights.burst import frames, images
     >>> photo = images.read(images.SAMPLE)
-    >>> frames = torch.stack([photo[:, 10:210, 100:300], photo[:, 13:213, 95:295], torch.zeros(3, 200, 200)])
-    >>> found = register(frames)
+    >>> shots = torch.stack([photo[:, 10:210, 100:300], photo[:, 13:213, 95:295], torch.zeros(3, 200, 200)])
+    >>> found = register(frames.load(shots))
     >>> found.kept, found.shifts[1].round().tolist()
     ([0, 1], [-3.0, 5.0])
     """
-    shifts = estimate_shifts(frames, reference)
-    light = srgb_decode(frames)
-    noise = estimate_noise(_by_whole_pixels(light, shifts))
-    target = _grey(frames[reference])
-    moved, fits, turns, gains = [], [], [], []
-    for index, frame in enumerate(frames):
+    step = max(1, round((burst.size[0] * burst.size[1] / _PIXELS) ** 0.5))
+    shifts = estimate_shifts(burst.greys(), reference)
+    target = burst.reduced(reference, step)
+    noise = estimate_noise(torch.stack(list(_roughly_moved(burst, shifts, step))))
+    motions, fine = [], []
+    for index in range(len(burst)):
         if index == reference:
-            moved.append(light[index])
-            fits.append(torch.ones(frame.shape[1:], dtype=torch.bool))
-            turns.append(0.0)
-            gains.append(1.0)
+            motions.append(Motion(STILL))
+            fine.append(_fine(target))
             continue
-        matrix = _whole_frame(target, _grey(frame), shifts[index].numpy())
-        shifts[index] = torch.from_numpy(_at_middle(matrix, target.shape))
-        whole = _field(matrix, target.shape)
-        candidates = [_fetch(light[index], whole)]
-        gain = _gain(light[reference], candidates[0])
-        flow = _flow(frames[reference], srgb_encode(gain * candidates[0]))
-        candidates.append(_fetch(light[index], whole + flow))
-        misfits = [_misfit(light[reference], gain * candidate, noise) for candidate in candidates]
-        better = misfits[1] < _BETTER * misfits[0]
-        moved.append(gain * torch.where(better, candidates[1], candidates[0]))
-        inside = _inside(torch.where(better[..., None], whole + flow, whole))
-        same = _same_scene(light[reference], moved[-1])
-        fits.append((torch.where(better, misfits[1], misfits[0]) < _MISFIT) & inside & same)
-        turns.append(float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))))
-        gains.append(gain)
-    order = [reference, *(index for index in range(len(frames)) if index != reference)]
-    fitting = torch.stack([one.float().mean() for one in fits])
+        motion, moved = _motion(target, burst.reduced(index, step), shifts[index].numpy(), step, noise)
+        shifts[index] = torch.from_numpy(_at_middle(motion.matrix, burst.size)).float()
+        motions.append(motion)
+        fine.append(_fine(moved))
+    fitting = torch.stack([torch.ones(()) if one.fits is None else one.fits.float().mean() for one in motions])
+    order = [reference, *(index for index in range(len(burst)) if index != reference)]
     there = [index for index in order if fitting[index] >= _LEAST]
     detail = torch.full_like(fitting, torch.nan)
-    detail[there] = _detail(torch.stack([moved[index] for index in there]))
+    detail[there] = _detail(torch.stack([fine[index] for index in there]))
     kept = [index for index in there if index == reference or not detail[index] < _BLURRED]
-    filled = _fill([moved[index] for index in kept], [_grown(fits[index]) for index in kept])
-    return Registered(filled, kept, shifts, torch.tensor(turns), torch.tensor(gains), fitting, detail)
+    turns = torch.tensor([_degrees(one.matrix) for one in motions])
+    gains = torch.tensor([one.gain for one in motions])
+    return Registration(kept, [_cautious(motions[index]) for index in kept], shifts, turns, gains, fitting, detail)
 
 
-def _grey(frame: Float[Tensor, "3 h w"]) -> np.ndarray:
-    return np.ascontiguousarray(frame.mean(0).numpy())
+def _motion(
+    target: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], shift: np.ndarray, step: int, noise: Noise
+) -> tuple[Motion, Float[Tensor, "c h w"]]:
+    """The motion of a frame, and its small copy moved."""
+    small = _whole_frame(_grey(target), _grey(frame), shift / step)
+    height, width = target.shape[-2:]
+    window = slice(0, height), slice(0, width)
+    x, y = Motion(small).places(*window)
+    whole = fetch(frame, x, y)
+    gain = _gain(target, whole)
+    flow = _flow(target, gain * whole)
+    shaken = fetch(frame, x + flow[0], y + flow[1])
+    misfits = [_misfit(target, gain * one, noise) for one in (whole, shaken)]
+    flows = misfits[1] < _BETTER * misfits[0]
+    moved = gain * torch.where(flows, shaken, whole)
+    inside = within(x + flows * flow[0], y + flows * flow[1], (height, width))
+    fits = (torch.where(flows, misfits[1], misfits[0]) < _MISFIT) & inside & _same_scene(target, moved)
+    matrix = small.astype(np.float64)
+    centre = (step - 1) / 2
+    matrix[:, 2] = step * matrix[:, 2] + centre - matrix[:, :2] @ [centre, centre]
+    if flows.any():
+        return Motion(matrix, step * flow, flows, fits, gain, step), moved
+    return Motion(matrix, None, None, fits, gain, step), moved
 
 
-def _by_whole_pixels(light: Tensor, shifts: Tensor) -> Tensor:
-    moves = shifts.round().int().tolist()
-    return torch.stack([torch.roll(frame, (-d, -r), (-2, -1)) for frame, (d, r) in zip(light, moves, strict=True)])
+def fetch(frame: Float[Tensor, "c h w"], x: Float[Tensor, "y x"], y: Float[Tensor, "y x"]) -> Float[Tensor, "c y x"]:
+    """The frame at places between its pixels (Lanczos); beyond the border the border's pixels."""
+    across, down = (np.ascontiguousarray(at.numpy(), np.float32) for at in (x, y))
+    planes = [
+        cv2.remap(np.ascontiguousarray(plane), across, down, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+        for plane in frame.numpy()
+    ]
+    return torch.from_numpy(np.stack(planes)).clamp(min=0)
+
+
+def within(x: Float[Tensor, "y x"], y: Float[Tensor, "y x"], size: tuple[int, int]) -> Bool[Tensor, "y x"]:
+    """Whether places lie in a frame of height and width `size`."""
+    return (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
+
+
+def _roughly_moved(burst: Burst, shifts: Float[Tensor, "t 2"], step: int) -> Iterator[Float[Tensor, "c h w"]]:
+    for index, (down, right) in enumerate((shifts / step).round().int().tolist()):
+        yield torch.roll(burst.reduced(index, step), (-down, -right), (-2, -1))
+
+
+def _grey(frame: Float[Tensor, "c h w"]) -> np.ndarray:
+    return np.ascontiguousarray(srgb_encode(frame.mean(0)).numpy())
 
 
 def _whole_frame(target: np.ndarray, moved: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -131,51 +215,23 @@ def _whole_frame(target: np.ndarray, moved: np.ndarray, shift: np.ndarray) -> np
         score, found = cv2.findTransformECC(target, moved, start.copy(), cv2.MOTION_EUCLIDEAN, criteria, None, _BLUR)
     except cv2.error:  # no convergence: the shift alone stays
         return start
-    turn = abs(np.arctan2(found[1, 0], found[0, 0]))
+    turn = abs(np.radians(_degrees(found)))
     # A turn that moves no corner by half a pixel is an error of measurement.
     seen = turn * np.hypot(*target.shape) / 2 > _TURNED
     astray = np.abs(_at_middle(found, target.shape) - shift).max() > _ASTRAY or np.degrees(turn) > _LARGEST_TURN
     return found if seen and not astray and score > 0 else start
 
 
-def _at_middle(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    middle = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, 1])
+def _degrees(matrix: np.ndarray) -> float:
+    return float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+
+
+def _at_middle(matrix: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2, 1])
     return (matrix.astype(np.float64) @ middle - middle[:2])[::-1].copy()
 
 
-def _field(matrix: np.ndarray, shape: tuple[int, ...]) -> Float[Tensor, "h w 2"]:
-    """Displacement (right, down) of every pixel."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    places = np.stack([x, y, np.ones_like(x)], -1) @ matrix.T.astype(np.float32)
-    return torch.from_numpy(places - np.stack([x, y], -1))
-
-
-def _fetch(frame: Float[Tensor, "3 h w"], field: Float[Tensor, "h w 2"]) -> Float[Tensor, "3 h w"]:
-    """The frame where the field points; beyond the border the border's pixels."""
-    x, y = _places(field)
-    height, width = field.shape[:2]
-    if (field - field.round()).abs().max() < _WHOLE:
-        return frame[:, y.clamp(0, height - 1), x.clamp(0, width - 1)]
-    rows, columns = torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)
-    maps = [np.ascontiguousarray(at.numpy()) for at in (field[..., 0] + columns, field[..., 1] + rows)]
-    pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
-    found = cv2.remap(pixels, *maps, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(found).permute(2, 0, 1).clamp(0, 1)
-
-
-def _inside(field: Float[Tensor, "h w 2"]) -> Bool[Tensor, "h w"]:
-    x, y = _places(field)
-    height, width = field.shape[:2]
-    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
-
-
-def _places(field: Float[Tensor, "h w 2"]) -> tuple[Tensor, Tensor]:
-    height, width = field.shape[:2]
-    whole = field.round().long()
-    return torch.arange(width) + whole[..., 0], torch.arange(height)[:, None] + whole[..., 1]
-
-
-def _gain(reference: Float[Tensor, "3 h w"], frame: Float[Tensor, "3 h w"]) -> float:
+def _gain(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> float:
     """What a frame's light has to be multiplied by: the median over coarse means that are neither dark nor clipped."""
     size = min(_WINDOW, *reference.shape[-2:])
     ours, theirs = (F.avg_pool2d(x.mean(0, keepdim=True), size).flatten() for x in (reference, frame))
@@ -187,55 +243,27 @@ def _gain(reference: Float[Tensor, "3 h w"], frame: Float[Tensor, "3 h w"]) -> f
     return gain if 0.5 < gain < 2 else 1.0
 
 
-def _flow(reference: Float[Tensor, "3 h w"], frame: Float[Tensor, "3 h w"]) -> Float[Tensor, "h w 2"]:
+def _flow(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> Float[Tensor, "2 h w"]:
     """Displacement (right, down) that the whole-frame motion leaves, coarse: of what is softened first."""
-    if min(reference.shape[-2:]) < 64:
-        return torch.zeros(*reference.shape[-2:], 2)
+    if min(reference.shape[-2:]) < _SMALLEST:
+        return torch.zeros(2, *reference.shape[-2:])
     soft = [
         np.ascontiguousarray((cv2.GaussianBlur(_grey(one), (0, 0), _SOFT).clip(0, 1) * 255).round().astype(np.uint8))
         for one in (reference, frame)
     ]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(2)
-    flow = search.calc(soft[0], soft[1], None)
-    return torch.from_numpy(flow).clamp(-_FARTHEST, _FARTHEST)
+    flow = torch.from_numpy(search.calc(soft[0], soft[1], None))
+    return flow.permute(2, 0, 1).clamp(-_FARTHEST, _FARTHEST)
 
 
-def _misfit(reference: Float[Tensor, "3 h w"], frame: Float[Tensor, "3 h w"], noise: Noise) -> Float[Tensor, "h w"]:
+def _misfit(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], noise: Noise) -> Float[Tensor, "h w"]:
     """Mean squared difference around every pixel in units of what noise and part of a pixel's shift explain."""
-    mean = (reference + frame) / 2
-    soft = _box(mean, 5)
+    soft = _box((reference + frame) / 2, 5)
     variance = torch.stack([_std(noise, channel, plane) for channel, plane in enumerate(soft)]).square()
     down, right = torch.gradient(soft, dim=(1, 2))
     explained = 2 * variance + _FRACTION**2 * (down.square() + right.square())
-    difference = (frame - reference).square()
-    # Blocks of noise in a dark corner are judged in their own units, not the bright ones'.
-    ratio = _box(difference / explained.clamp(min=1e-8), _WINDOW)
-    return ratio.mean(0)
-
-
-def _same_scene(reference: Float[Tensor, "3 h w"], frame: Float[Tensor, "3 h w"]) -> bool:
-    """Whether coarse pictures correlate, or hold nothing that could: two frames alone do not tell noise from misfit."""
-    ours, theirs = (_box(srgb_encode(one).mean(0, keepdim=True), _WINDOW) for one in (reference, frame))
-    contrast = ours.var()
-    if contrast < _STRUCTURE * (srgb_encode(reference).mean(0, keepdim=True) - ours).square().mean():
-        return True
-    together = ((ours - ours.mean()) * (theirs - theirs.mean())).mean()
-    return bool(together > _ALIKE * (contrast * theirs.var()).sqrt())
-
-
-def _detail(frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-    """Fine contrast that a frame shares with the mean of the others, against the median frame's: free of noise."""
-    if len(frames) < 3:
-        return torch.full((len(frames),), torch.nan)
-    grey = srgb_encode(frames).mean(1)
-    fine = _box(grey, 3) - _box(grey, 9)
-    others = (fine.sum(0) - fine) / (len(fine) - 1)
-    shared = (fine * others).mean((1, 2))
-    middle = shared.median()
-    if middle < _MEASURABLE * fine.square().mean():
-        return torch.full((len(frames),), torch.nan)
-    return shared / middle
+    return _box((frame - reference).square() / explained.clamp(min=1e-8), _WINDOW).mean(0)
 
 
 def _std(noise: Noise, channel: int, light: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
@@ -244,26 +272,39 @@ def _std(noise: Noise, channel: int, light: Float[Tensor, "h w"]) -> Float[Tenso
     return torch.from_numpy(np.interp(light.numpy(), levels, std)).to(light)
 
 
-def _grown(fits: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """The places around which all fits: a window saw its misfits from half its side."""
-    size = _WINDOW // 2 * 2 + 1
-    return F.max_pool2d((~fits).float()[None, None], size, stride=1, padding=size // 2)[0, 0] == 0
+def _same_scene(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> bool:
+    """Whether coarse pictures correlate, or hold nothing that could: two frames alone do not tell noise from misfit."""
+    grey = srgb_encode(reference).mean(0, keepdim=True)
+    ours, theirs = _box(grey, _WINDOW), _box(srgb_encode(frame).mean(0, keepdim=True), _WINDOW)
+    contrast = ours.var()
+    if contrast < _STRUCTURE * (grey - ours).square().mean():
+        return True
+    together = ((ours - ours.mean()) * (theirs - theirs.mean())).mean()
+    return bool(together > _ALIKE * (contrast * theirs.var()).sqrt())
 
 
-def _fill(frames: list[Tensor], seen: list[Tensor]) -> Float[Tensor, "n 3 h w"]:
-    """Where a frame does not fit, the next one's value that does: real noise, so that noise measured stays right."""
-    out = []
-    for index, frame in enumerate(frames):
-        filled, missing = frame.clone(), ~seen[index]
-        for step in range(1, len(frames)):
-            if not missing.any():
-                break
-            other = (index + step) % len(frames)
-            taken = missing & seen[other]
-            filled[:, taken] = frames[other][:, taken]
-            missing &= ~taken
-        out.append(filled)
-    return torch.stack(out)
+def _fine(frame: Float[Tensor, "c h w"]) -> Float[Tensor, "h w"]:
+    grey = srgb_encode(frame).mean(0, keepdim=True)
+    return (_box(grey, 3) - _box(grey, 9))[0]
+
+
+def _detail(fine: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Fine contrast that a frame shares with the mean of the others, against the median frame's: free of noise."""
+    unknown = torch.full((len(fine),), torch.nan)
+    if len(fine) < 3:
+        return unknown
+    others = (fine.sum(0) - fine) / (len(fine) - 1)
+    shared = (fine * others).mean((1, 2))
+    middle = shared.median()
+    return shared / middle if middle > _MEASURABLE * fine.square().mean() else unknown
+
+
+def _cautious(motion: Motion) -> Motion:
+    """Only places around which all fits: a window saw its misfits from half its side. Fits everywhere: no map."""
+    if motion.fits is None or motion.fits.all():
+        return motion if motion.flow is not None else Motion(motion.matrix, gain=motion.gain)
+    grown = F.max_pool2d((~motion.fits).float()[None, None], _WINDOW, stride=1, padding=_WINDOW // 2)[0, 0]
+    return Motion(motion.matrix, motion.flow, motion.flows, grown == 0, motion.gain, motion.step)
 
 
 def _box(x: Tensor, size: int) -> Tensor:

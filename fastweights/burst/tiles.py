@@ -1,10 +1,11 @@
-"""A network applied to a large picture tile by tile, with the result of one application to the whole."""
+"""A large picture made tile by tile, with the result of making the whole at once."""
 
 import math
 from collections.abc import Callable, Iterator
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastweights.burst.errors import BurstError
 
@@ -13,52 +14,60 @@ _GRID = 8
 
 
 def by_tiles(
-    network: nn.Module,
-    frames: Float[Tensor, "t 3 h w"],
-    counts: Float[Tensor, " t"],
+    make: Callable[[slice, slice], Float[Tensor, "c y x"]],
+    size: tuple[int, int],
+    window: tuple[slice, slice],
     tile: int,
+    reach: int,
     done: Callable[[int, int], None] = lambda pixels, total: None,
-) -> Float[Tensor, "3 h w"]:
-    """network(frames, counts) for one burst, in tiles of at most about tile x tile pixels and their surroundings.
+) -> Float[Tensor, "c h w"]:
+    """The window of a picture of height and width `size`, in tiles of at most about tile x tile pixels.
 
-    Every tile is computed with a border of network.reach pixels (an int: how far away a frame's pixel can change the
-    result), which is discarded: the tiles join without seams. Tiles go to the network's device one at a time; `done`
-    is told the finished pixels and their total. Raises BurstError for a network without reach and a tile below 8.
+    make(rows, columns) makes a part of the picture by itself. Every tile is made with a border of `reach` pixels, how
+    far away a pixel can change the result, which is discarded: the tiles join without seams, and what a tile holds
+    does not depend on its size or on the window. `done` is told the finished pixels and their total. Raises BurstError
+    for a tile below 8.
 
     Example
     -------
     >>> import torch
-    >>> class Mean(nn.Module):
-    ...     reach = 0
-    ...     def forward(self, frames, counts):
-    ...         return (frames * counts[:, :, None, None, None]).sum(1) / counts.sum()
-    >>> by_tiles(Mean(), torch.ones(8, 3, 30, 50), torch.ones(8), tile=16).shape
-    torch.Size([3, 30, 50])
+    >>> picture = torch.rand(3, 30, 50)
+    >>> part = by_tiles(lambda rows, columns: picture[:, rows, columns], (30, 50), (slice(3, 20), slice(9, 50)), 16, 0)
+    >>> torch.equal(part, picture[:, 3:20, 9:50])
+    True
     """
-    reach = getattr(network, "reach", None)
-    if not isinstance(reach, int) or tile < _GRID:
-        raise BurstError(
-            f"tile is {tile} and the network's reach {reach}: expected a tile of at least {_GRID} pixels, and an "
-            "attribute `reach` of the network that says how many pixels away a frame can change its result"
-        )
-    device = next((parameter.device for parameter in network.parameters()), frames.device)
-    border = math.ceil(reach / _GRID) * _GRID
-    height, width = frames.shape[-2:]
-    out = frames.new_empty(3, height, width)
+    if tile < _GRID:
+        raise BurstError(f"tile is {tile}: expected at least {_GRID} pixels")
+    rows, columns = window
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    out: Tensor | None = None
     finished = 0
-    for top, bottom in _intervals(height, tile):
-        for left, right in _intervals(width, tile):
-            up, before = max(0, top - border), max(0, left - border)
-            piece = frames[None, :, :, up : bottom + border, before : right + border].to(device)
-            clean = network(piece, counts[None].to(device))[0].to(out)
-            out[:, top:bottom, left:right] = clean[:, top - up : bottom - up, left - before : right - before]
+    for top, bottom in _intervals(rows, tile):
+        for left, right in _intervals(columns, tile):
+            wide_rows, wide_columns = _widened(top, bottom, reach, size[0]), _widened(left, right, reach, size[1])
+            made = make(wide_rows, wide_columns)
+            if out is None:
+                out = torch.empty(made.shape[0], height, width, dtype=made.dtype)
+            up, before = wide_rows.start, wide_columns.start
+            kept = made[:, top - up : bottom - up, left - before : right - before]
+            out[:, top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = kept
             finished += (bottom - top) * (right - left)
             done(finished, height * width)
+    assert out is not None
     return out
 
 
-def _intervals(length: int, tile: int) -> Iterator[tuple[int, int]]:
-    """Pieces of nearly even length that start at multiples of the grid."""
+def _widened(start: int, stop: int, reach: int, length: int) -> slice:
+    """At least `reach` more on either side, to the next multiples of the grid, within the picture."""
+    return slice(max(0, (start - reach) // _GRID * _GRID), min(length, math.ceil((stop + reach) / _GRID) * _GRID))
+
+
+def _intervals(window: slice, tile: int) -> Iterator[tuple[int, int]]:
+    """Pieces of nearly even length; all but the first start at multiples of the grid."""
+    length = window.stop - window.start
     step = math.ceil(length / math.ceil(length / tile) / _GRID) * _GRID
-    for start in range(0, length, step):
-        yield start, min(start + step, length)
+    start = window.start
+    while start < window.stop:
+        stop = min((start + step) // _GRID * _GRID, window.stop)
+        yield start, stop
+        start = stop

@@ -7,9 +7,8 @@ from fastweights.zoo.cond_conv import CondConv
 from fastweights.zoo.dynamic_alignment import CoDANetwork, DynamicAlignmentUnits, with_inverse
 from fastweights.zoo.dynamic_convolution import DynamicConvolution2015
 from fastweights.zoo.dynamic_filter import DynamicFilter, DynamicFilterNetwork
-from fastweights.zoo.film import FiLM
-
 from fastweights.zoo.factorization_machine import FactorizationMachine, MatrixFactorization
+from fastweights.zoo.film import FiLM
 from fastweights.zoo.gated_double_layer import GatedDoubleLayer
 from fastweights.zoo.gated_kernel_prediction import GatedKernelPrediction
 from fastweights.zoo.gating import Gating
@@ -18,7 +17,9 @@ from fastweights.zoo.hyper_linear import HyperLinear
 from fastweights.zoo.hyper_lstm import HyperLSTMCell
 from fastweights.zoo.kernel_prediction import KernelPrediction
 from fastweights.zoo.linear_attention import FastWeightMemory, FastWeightsRNNCell, LinearAttention
+from fastweights.zoo.linear_hypernetwork import LinearHypernetwork
 from fastweights.zoo.modulated_siren import ModulatedSiren
+from fastweights.zoo.multiplicative_interaction import MultiplicativeInteraction
 from fastweights.zoo.separable_convolution import SeparableConvolution
 from fastweights.zoo.simple_gate import NAFBlock, SimpleGate
 from fastweights.zoo.simplified_channel_attention import SimplifiedChannelAttention

@@ -39,3 +39,15 @@ def test_hypernetwork():
         == set(row["backward"]["milliseconds"])
     )
     assert set(row["extra MiB"]) == {"HyperNetwork", "by hand"}
+
+
+def test_twelve_megapixels():
+    pytest.importorskip("cv2")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.twelve_megapixels", "--smoke"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert "two tile sizes" in done.stdout
