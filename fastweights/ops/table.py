@@ -164,7 +164,7 @@ def _shared_product(
     structure: Direct | Mixture, axes: Patches, code: Tensor | Separable, x: Tensor, per_frame: bool
 ) -> Tensor:
     """One kernel an image: formed once, then a grouped convolution."""
-    weight = structure.materialize(dense(code)[..., 0, 0])
+    weight = structure.materialize(cast(Tensor, dense(code))[..., 0, 0])
     return _filtered(weight, axes, x, per_frame)
 
 
