@@ -8,6 +8,7 @@ reference.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def compare(ways: dict[str, Any], inputs: tuple[Tensor, ...], repeats: int) -> d
     first, *others = (way(*inputs) for way in ways.values())
     if any(not torch.allclose(first, other, rtol=1e-3, atol=1e-3) for other in others):
         sys.exit(f"{' and '.join(ways)} differ: nothing is timed")
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         f"{name}{', backward' * b}": partial(call, way, *inputs, backward=b)
         for name, way in ways.items()
         for b in (False, True)

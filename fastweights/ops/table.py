@@ -150,8 +150,10 @@ def _gates_fit(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
 def _one_weight_an_image(structure: Structure, axes: Patches, code: Code, x: Tensor) -> bool:
     parts = code if isinstance(code, tuple) else (code,)
     sizes = [part.vertical.shape if isinstance(part, Separable) else cast(Tensor, part).shape for part in parts]
+    # ONNX has no number of groups that follows the batch, and no convolution has none.
+    grouped = not torch.onnx.is_in_onnx_export() and x.shape[0] > 0
     # Of a pair (P, Q) only Q makes filters; P may be local.
-    return axes.out_kernel_size == 1 and sizes[-1][-2:] == (1, 1)
+    return grouped and axes.out_kernel_size == 1 and sizes[-1][-2:] == (1, 1)
 
 
 def _is_basis(structure: Outer, axes: Patches, code: tuple[Tensor, Tensor], x: Tensor) -> bool:
@@ -162,7 +164,7 @@ def _shared_product(
     structure: Direct | Mixture, axes: Patches, code: Tensor | Separable, x: Tensor, per_frame: bool
 ) -> Tensor:
     """One kernel an image: formed once, then a grouped convolution."""
-    weight = structure.materialize(dense(code)[..., 0, 0])
+    weight = structure.materialize(cast(Tensor, dense(code))[..., 0, 0])
     return _filtered(weight, axes, x, per_frame)
 
 
