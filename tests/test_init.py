@@ -127,9 +127,7 @@ def test_magnitude_invariance_of_features_and_of_the_first_gradient(encoded):
 
 
 def test_mistakes():
-    with pytest.raises(
-        TypeError, match=r"hyperfan_in: .* is predicted as Gated, expected a weight that is linear"
-    ):
+    with pytest.raises(TypeError, match=r"hyperfan_in: .* is predicted as Gated, expected a weight that is linear"):
         init.hyperfan_in(network(True, head=heads.GatedWeights(3)))
     delta = HyperNetwork(nn.Linear(3, 2), nn.Linear(4, 5), delta=True)
     with pytest.raises(ValueError, match="hyperfan_out: delta=True starts at learned weights"):
