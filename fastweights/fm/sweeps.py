@@ -1,7 +1,7 @@
 r"""One pass over the weights of a factorization machine, each set to its best value or drawn around it.
 
 With the others held, a prediction is linear in any one weight theta, `y = g + h theta`, so its conditional under a
-normal prior is normal (Rendle 2012, Eq. 21-23; Freudenthaler, Schmidt-Thieme and Rendle 2011):
+normal prior is normal (Rendle 2012; Freudenthaler, Schmidt-Thieme and Rendle 2011):
 
     precision = alpha sum h^2 + lambda,   mean = (alpha sum h (e + h theta) + lambda mu) / precision
 

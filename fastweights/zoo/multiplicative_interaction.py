@@ -26,7 +26,7 @@ class MultiplicativeInteraction(PredictedWeight):
         out_features: j.
         context_features: k; default in_features (z is then x itself: a quadratic layer).
 
-    Source: Jayakumar et al. 2020, Eq. 1 there; Müller 2024, Sec. A.5.2. No code was published; U(+-1 / sqrt(fan-in)),
+    Source: Jayakumar et al. 2020; Müller 2024, Sec. A.5.2. No code was published; U(+-1 / sqrt(fan-in)),
     torch.nn's scale, is ours.
 
     >>> MultiplicativeInteraction(5, 3, context_features=7)(torch.randn(4, 5), torch.randn(4, 7)).shape
