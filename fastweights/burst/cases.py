@@ -54,7 +54,7 @@ def cases(name: str, photos: Sequence[np.ndarray], seed: int = 0, patch: int = 1
         raise BurstError(f"no set {name!r}: expected one of {', '.join(SETS)}")
     if name == "camera":
         bursts = CameraBursts(photos, seed, patch=patch, frames=FRAMES)
-        return lambda number: _camera_case(*bursts[number][0::2])
+        return lambda number: camera_case(*bursts[number][0::2])
     gain = None if name == "paper" else int(name.removeprefix("paper-gain"))
     grey = PaperBursts(photos, seed, patch=patch, gain=gain)
 
@@ -69,8 +69,8 @@ def cases(name: str, photos: Sequence[np.ndarray], seed: int = 0, patch: int = 1
 
 def real_case(frames: Float[Tensor, "t 3 h w"], reference: Float[Tensor, "3 h w"]) -> Case:
     """A real burst, frames as sRGB values, against a clean picture in linear light."""
-    return _camera_case(srgb_decode(frames), reference)
+    return camera_case(srgb_decode(frames), reference)
 
 
-def _camera_case(frames: Float[Tensor, "t 3 h w"], truth: Float[Tensor, "3 h w"]) -> Case:
+def camera_case(frames: Float[Tensor, "t 3 h w"], truth: Float[Tensor, "3 h w"]) -> Case:
     return Case(frames, truth, NoiseCurve.estimated(estimate_noise(frames)), None, 1.0, True)

