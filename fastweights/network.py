@@ -101,7 +101,7 @@ class HyperNetwork(nn.Module):
 
         >>> hyper = HyperNetwork(nn.Linear(5, 2), nn.Linear(7, 3))
         >>> x, context = torch.randn(4, 5), torch.randn(7)
-        >>> torch.equal(hyper.bake(context)(x), hyper(x, context))
+        >>> torch.allclose(hyper.bake(context)(x), hyper(x, context), atol=1e-6)
         True
         """
         code = self._code(context)
