@@ -165,7 +165,9 @@ class HyperNetwork(nn.Module):
             named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
             run = routes.Chain(modules, named, None if self.route == "auto" else self.route)  # type: ignore[arg-type]
             y = run(inputs[0])
-            taken.update(run.orders or {"*": "chain"})
+            taken.update(run.orders)
+            if not run.orders:
+                taken["*"] = "chain"
             return y
         if self.route in ("materialise", "reassociate"):
             raise ValueError(
