@@ -1,9 +1,9 @@
 """Fast weights: network weights that are the output of another network.
 
 `y = W(code) x`, `code = predictor(context)`: a structure says how a code becomes a weight, the axes say which axes of
-x it mixes, and `PredictedWeight` is the one layer. `HyperNetwork` predicts
-the weights of any module. `fastweights.zoo` holds published layers by name,
-`fastweights.convert` turns one into another, `fastweights.burst` is the burst photo denoiser (extra `burst`).
+x it mixes, and `PredictedWeight` is the one layer. `HyperNetwork` predicts the weights of any module.
+`fastweights.zoo` holds published layers by name, `fastweights.convert` turns one into another, `fastweights.burst` is
+the burst photo denoiser (extra `burst`).
 """
 
 from fastweights import (

@@ -45,7 +45,7 @@ class TensorDiagnosis:
 class Diagnosis:
     """What `diagnose` found; `print` shows it.
 
-    head_reached, predictor_reached: share of their parameters that get a gradient other than zero.
+    head_reached, predictor_reached: share of their parameters that get a gradient other than zero; 1 without any.
     head_gradient, predictor_gradient: norms of these gradients.
     """
 
@@ -60,7 +60,7 @@ class Diagnosis:
         """One of alive; asleep: one network for all contexts, but the next step may change it; dead: it never will."""
         varies = any(tensor.variation > TINY for tensor in self.tensors)
         if varies:
-            return "alive" if self.predictor_gradient > 0 else "asleep"
+            return "alive" if self.head_reached > 0 and self.predictor_reached > 0 else "asleep"
         return "dead" if all(tensor.dead for tensor in self.tensors) else "asleep"
 
     def __str__(self) -> str:
@@ -180,4 +180,4 @@ def _norm(gradients: list[Tensor | None]) -> float:
 
 
 def _reached(gradients: list[Tensor | None]) -> float:
-    return sum(g is not None and bool(g.any()) for g in gradients) / len(gradients) if gradients else 0.0
+    return sum(g is not None and bool(g.any()) for g in gradients) / len(gradients) if gradients else 1.0

@@ -101,7 +101,7 @@ class HyperNetwork(nn.Module):
 
         >>> hyper = HyperNetwork(nn.Linear(5, 2), nn.Linear(7, 3))
         >>> x, context = torch.randn(4, 5), torch.randn(7)
-        >>> torch.equal(hyper.bake(context)(x), hyper(x, context))
+        >>> torch.allclose(hyper.bake(context)(x), hyper(x, context), atol=1e-6)
         True
         """
         code = self._code(context)
@@ -165,7 +165,9 @@ class HyperNetwork(nn.Module):
             named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
             run = routes.Chain(modules, named, None if self.route == "auto" else self.route)  # type: ignore[arg-type]
             y = run(inputs[0])
-            taken.update(run.orders or {"*": "chain"})
+            taken.update(run.orders)
+            if not run.orders:
+                taken["*"] = "chain"
             return y
         if self.route in ("materialise", "reassociate"):
             raise ValueError(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastweights import zoo
+from fastweights import diagnose, zoo
 
 
 def test_against_the_equations():
@@ -47,17 +47,8 @@ def test_a_siren_keeps_the_scale_of_its_layers():
         x = layer(x)
 
 
-def test_it_learns_two_pictures():
-    torch.manual_seed(0)
-    network = zoo.SirenHyperNetwork(1, 1, hidden_features=32, hidden_layers=1, embedding_features=8, hyper_hidden=32)
-    x = torch.linspace(-1, 1, 64)[None, :, None].expand(2, -1, -1)
-    target, context = torch.stack([torch.sin(9 * x[0]), torch.cos(6 * x[0])]), torch.randn(2, 8)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    errors = []
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = (network(x, context, grouped=True) - target).square().mean()
-        loss.backward()
-        optimizer.step()
-        errors.append(loss.item())
-    assert errors[-1] < 0.3 * errors[0]
+def test_it_starts_alive():
+    network = zoo.SirenHyperNetwork(2, 1, hidden_features=32, hidden_layers=1, embedding_features=8, hyper_hidden=32)
+    found = diagnose(network, torch.rand(5, 64, 2) * 2 - 1, torch.randn(5, 8), grouped=True)
+    assert found.verdict == "alive"
+    assert found.head_reached == found.predictor_reached == 1  # the default predictor has nothing to learn
