@@ -14,6 +14,8 @@ their test predictions after each epoch, and both test errors. Hypernetworks, al
 Why: on a pair of user a and item b a step of the machine moves v_a along v_b. A hypernetwork's factors move along
 v_a + v_b, because u's diagonal is trained too and w' compensates it at the start only, and at a speed that depends on
 how u was split. Only the last one, which is the machine in other words, learns as it does.
+Found: after one step the predictions of `theorem` differ by 3.5e-4 (SGD) and 1.0e-2 (Adam), after ten epochs by 2.8e-2
+and .57, where the test errors under Adam are .99 and 1.04; `machine's own` stays within 4e-16.
 Measured: results/fm_dynamics.json, docs/images/fm_dynamics.png.
 """
 
