@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from burst.samples import encoded, pixels, tiff
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from samples import encoded, pixels, tiff
 
 from fastweights import __main__ as program
 from fastweights.burst import batch, images, models, weights

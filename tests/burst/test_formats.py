@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from burst.samples import dng, encoded, pixels, tiff
 from PIL import Image, ImageCms, ImageOps
 from PIL.TiffImagePlugin import IFDRational
-from samples import dng, encoded, pixels, tiff
 
 from fastweights.burst import denoise, images
 from fastweights.burst.demo import Mean

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from samples import damaged, every_format
+from burst.samples import damaged, every_format
 
 from fastweights.burst import images
 from fastweights.burst.errors import BurstError
