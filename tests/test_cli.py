@@ -157,7 +157,7 @@ class TestUserErrors:
         assert done.stderr.startswith(f"error: cannot read {frames / '1.png'}: ")
         assert not (tmp_path / "clean.png").exists()
 
-    @pytest.mark.parametrize("name", ["nowhere/clean.png", "clean", "clean.gif", "frames"])
+    @pytest.mark.parametrize("name", ["nowhere/clean.png", "clean", "clean.gif", "frames", "frames/clean.png"])
     def test_impossible_output(self, folder, tmp_path, frames, name, capsys):
         failed(capsys, self.denoise(folder, tmp_path, frames, "-o", tmp_path / name), tmp_path / name)
 
@@ -171,6 +171,12 @@ class TestUserErrors:
             ["--bits", "12"],
             ["--bits", "16", "-o", "x.jpg"],
             ["--tile", "4"],
+            ["--strength", "1.5"],
+            ["--crop", "0", "0", "65", "48"],
+            ["--white", "0"],
+            ["--transfer", "linear"],
+            ["--transfer", "linear", "--bits", "32"],
+            ["--jobs", "0"],
             ["--threads", "0"],
             ["--colour", "red"],
             ["--reference", "first"],

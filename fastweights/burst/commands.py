@@ -216,6 +216,7 @@ def _app(*more: Callable[[], None]) -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
     train.__annotations__["config"] = Annotated[_flags(_preset()), Parameter(name="*")]
     defaults = f"Defaults: {_defaults(_preset())}. With --task paper those of Mildenhall et al. 2018."

@@ -59,6 +59,19 @@ class Picture:
         return f"{raw}{colour} values up to {self.white:g}"
 
 
+def exif_within(content: bytes) -> bytes:
+    """What `keep_exif` keeps of a file that is a TIFF structure itself; nothing where it is none or broken."""
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exif.load(content)
+            return keep_exif(exif)
+    except Exception:
+        # As in keep_exif; the pixels come from another parser.
+        return b""
+
+
 def keep_exif(exif: Image.Exif) -> bytes:
     """The part of a file's EXIF data that a picture made from it can carry; nothing if it cannot be written again.
 

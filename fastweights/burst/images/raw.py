@@ -5,11 +5,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from fastweights.burst.errors import BurstError
 from fastweights.burst.images import tiff
-from fastweights.burst.images.picture import MOST_PIXELS, Details, Picture, keep_exif
+from fastweights.burst.images.picture import MOST_PIXELS, Details, Picture, exif_within
 
 SUFFIXES = (
     ".3fr",
@@ -42,6 +41,7 @@ def read(content: bytes, balance: tuple[float, ...] = ()) -> Picture:
 
     Raises BurstError without rawpy and for a picture too large, and what rawpy raises for a broken file.
     """
+    noise = tiff.noise_profile(content)
     with _open(content) as file:
         if file.sizes.raw_width * file.sizes.raw_height > MOST_PIXELS:
             raise BurstError(f"{file.sizes.raw_width} x {file.sizes.raw_height} raw pixels are no photo")
@@ -53,14 +53,7 @@ def read(content: bytes, balance: tuple[float, ...] = ()) -> Picture:
             output_bps=16,
         )
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    exif = Image.Exif()
-    try:
-        exif.load(content)
-        kept = keep_exif(exif)
-    except Exception:
-        # Not a TIFF structure, or a broken one; the pixels came from another parser.
-        kept = b""
-    details = Details(kept, noise=tiff.noise_profile(content))
+    details = Details(exif_within(content), noise=noise)
     return Picture(np.ascontiguousarray(pixels), 65535.0, pixels.shape[2] == 3, True, details)
 
 

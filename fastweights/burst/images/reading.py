@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fastweights.burst.errors import BurstError
@@ -25,7 +25,9 @@ SAMPLE = Path(__file__).parents[1] / "data" / "astronaut.png"
 # What a folder's other files (notes, films) are told apart by.
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *raw.SUFFIXES)
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-_GREY = ("1", "F", "I", "L", "LA", "La")
+_GREY = ("1", "L", "LA", "La")
+# A PNG file starts with its mark; its bits a value follow the size.
+_PNG, _PNG_BITS = b"\x89PNG\r\n\x1a\n", 24
 
 
 def read(path: PathLike) -> Float[Tensor, "3 h w"]:
@@ -95,25 +97,7 @@ def read_frames(paths: Sequence[PathLike], most: int | None = None) -> list[Pict
 
 
 def _read_photo(content: bytes) -> Picture:
-    """PNG, JPEG, WebP: Pillow checks them and reads what stands beside the pixels, OpenCV reads the pixels."""
-    mode, details = _check(content)
-    if mode == "CMYK":
-        raise BurstError("its colours are a printer's (CMYK), convert it to RGB")
-    # Pillow cuts 16-bit colour to 8 bits.
-    kind = cv2.IMREAD_GRAYSCALE if mode in _GREY or mode.startswith("I;16") else cv2.IMREAD_COLOR
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), kind | cv2.IMREAD_ANYDEPTH)
-    if pixels is None:
-        raise BurstError("not a PNG, JPEG, WebP, TIFF or raw picture")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise BurstError(f"its values are {pixels.dtype}, expected 8 or 16 bit whole numbers")
-    white = float(np.iinfo(pixels.dtype).max)
-    if kind == cv2.IMREAD_GRAYSCALE:
-        return Picture(pixels.reshape(*pixels.shape[:2], 1), white, False, details=details)
-    return Picture(np.ascontiguousarray(pixels[..., ::-1]), white, True, details=details)
-
-
-def _check(content: bytes) -> tuple[str, Details]:
-    """Lets Pillow read the file first: it is strict and silent where OpenCV prints warnings or fills in grey."""
+    """PNG, JPEG, WebP: Pillow reads them, but for 16 bits of colour, which it cuts to 8."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -121,14 +105,35 @@ def _check(content: bytes) -> tuple[str, Details]:
                 picture.verify()
             # A picture that was verified has to be opened anew before its pixels can be read.
             with Image.open(io.BytesIO(content)) as picture:
-                mode = picture.mode
                 picture.load()
+                pixels = _pixels(picture, content)
                 profile = picture.info.get("icc_profile")
-                return mode, Details(_exif(picture), profile if isinstance(profile, bytes) else b"")
+                details = Details(_exif(picture), profile if isinstance(profile, bytes) else b"")
     except Image.UnidentifiedImageError as error:
         raise BurstError("not a picture, or broken at its start") from error
     except _UNREADABLE as error:
-        raise BurstError(f"the picture is broken or cut off ({error})") from error
+        raise error if isinstance(error, BurstError) else BurstError(f"broken or cut off ({error})") from error
+    white = float(np.iinfo(pixels.dtype).max)
+    return Picture(pixels.reshape(*pixels.shape[:2], -1), white, pixels.ndim == 3, details=details)
+
+
+def _pixels(picture: Image.Image, content: bytes) -> np.ndarray:
+    """Upright: (h, w) for grey, (h, w, 3) for colour; uint8 or uint16."""
+    mode = picture.mode
+    if mode == "CMYK":
+        raise BurstError("its colours are a printer's (CMYK), convert it to RGB")
+    if content.startswith(_PNG) and content[_PNG_BITS] == 16 and not mode.startswith("I"):
+        kind = cv2.IMREAD_GRAYSCALE if mode in _GREY else cv2.IMREAD_COLOR
+        read = cv2.imdecode(np.frombuffer(content, np.uint8), kind | cv2.IMREAD_ANYDEPTH)
+        if read is None or read.dtype != np.uint16:
+            raise BurstError("the picture is broken")
+        return read if mode in _GREY else np.ascontiguousarray(read[..., ::-1])
+    upright = ImageOps.exif_transpose(picture)
+    if mode.startswith("I;16"):
+        return np.asarray(upright).astype(np.uint16)
+    if mode in ("F", "I"):
+        raise BurstError("expected 8 or 16 bits a value")
+    return np.asarray(upright.convert("L" if mode in _GREY else "RGB"))
 
 
 def _exif(picture: Image.Image) -> bytes:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image
 
 from fastweights.burst.errors import BurstError
-from fastweights.burst.images.picture import MOST_PIXELS, Details, Picture, keep_exif
+from fastweights.burst.images.picture import MOST_PIXELS, Details, Picture, exif_within
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Axes of a stack that may count frames (time, depth, image, unnamed); channels are C or, interleaved, S.
@@ -35,26 +34,40 @@ def read(content: bytes) -> list[Picture]:
     raises for a broken file.
     """
     with _quiet() as messages, tifffile.TiffFile(io.BytesIO(content)) as file:
-        details = Details(_exif(content), _tag(file.pages.first, _PROFILE) or b"")
+        # The parser's search for stacks does not end where a page is none.
+        pages = [file.pages[index] for index in range(len(file.pages))]
+        if not all(page.shape and all(page.shape) and page.dataoffsets for page in pages):
+            raise BurstError("the picture is broken or cut off (a page without pixels)")
+        details = Details(exif_within(content), _tag(file.pages.first, _PROFILE) or b"")
         series = [one for one in file.series if not one.keyframe.is_reduced]
         pictures = [picture for one in series for picture in _frames(one, len(content), details)]
-    # A file cut off in its middle has lost pages: the parser only says that it found none at an offset.
-    broken = [message for message in messages if "offset" in message]
-    if broken:
-        raise BurstError(broken[0])
+    # Of a file cut off in its middle, the parser only says that it found no page at an offset.
+    if any("invalid page offset" in message for message in messages):
+        raise BurstError("the picture is broken or cut off (pages are missing)")
     return pictures
 
 
 def noise_profile(content: bytes) -> tuple[tuple[float, float], ...]:
-    """Pairs (S, O) of a DNG file's tag NoiseProfile, see `Details`; none where the file has no such tag."""
+    """Pairs (S, O) of a DNG file's tag NoiseProfile, see `Details`; none where the file has no such tag.
+
+    Raises BurstError for a file that ends before its pixels do, which the library that reads them does not notice.
+    """
     try:
         with _quiet(), tifffile.TiffFile(io.BytesIO(content)) as file:
             pages = [page for top in file.pages for page in (top, *(top.pages or ()))]
             found = next((tag for page in pages if (tag := _tag(page, _NOISE))), ())
+            noise = tuple((float(shot), float(read)) for shot, read in zip(found[::2], found[1::2], strict=False))
+            ends = [end for page in pages for end in _ends(page)]
     except Exception:
-        # The picture itself is read by another library; only this note is missing.
+        # Not every raw file is a TIFF structure; only this note is missing.
         return ()
-    return tuple((float(shot), float(read)) for shot, read in zip(found[::2], found[1::2], strict=False))
+    if ends and max(ends) > len(content):
+        raise BurstError("the picture is broken or cut off (pixels beyond its end)")
+    return noise
+
+
+def _ends(page: Any) -> list[int]:
+    return [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
 
 
 def _frames(series: tifffile.TiffPageSeries, size: int, details: Details) -> Iterator[Picture]:
@@ -65,7 +78,7 @@ def _frames(series: tifffile.TiffPageSeries, size: int, details: Details) -> Ite
     if page.photometric not in (*_COLOURS, *_GREYS, tifffile.PHOTOMETRIC.PALETTE):
         raise BurstError(f"colours of the kind {getattr(page.photometric, 'name', page.photometric)}: save it as RGB")
     for one in series.pages:
-        ends = [] if one is None else [a + b for a, b in zip(one.dataoffsets, one.databytecounts, strict=True)]
+        ends = [] if one is None else _ends(one)
         if not ends or max(ends) > size:
             raise BurstError("the picture is broken or cut off (pixels beyond its end)")
     axes, shape = series.axes, series.shape
@@ -113,16 +126,6 @@ def _values(page: Any, pixels: np.ndarray) -> tuple[np.ndarray, float]:
         with np.errstate(over="ignore"):
             return pixels.astype(np.float32), 1.0
     raise BurstError(f"its values are {pixels.dtype}, expected 8 or 16 bit whole numbers or floating point")
-
-
-def _exif(content: bytes) -> bytes:
-    exif = Image.Exif()
-    try:
-        exif.load(content)
-    except Exception:
-        # Pixels come from another parser; only these notes are missing.
-        return b""
-    return keep_exif(exif)
 
 
 def _tag(page: Any, code: int) -> Any:
