@@ -73,4 +73,5 @@ def real_case(frames: Float[Tensor, "t 3 h w"], reference: Float[Tensor, "3 h w"
 
 
 def camera_case(frames: Float[Tensor, "t 3 h w"], truth: Float[Tensor, "3 h w"]) -> Case:
+    """A burst in linear light against a clean picture, both of a camera's files; the noise is estimated."""
     return Case(frames, truth, NoiseCurve.estimated(estimate_noise(frames)), None, 1.0, True)

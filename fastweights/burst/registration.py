@@ -28,6 +28,8 @@ _WINDOW, _SOFT = 15, 2.0
 _MISFIT, _FRACTION = 3.0, 0.8
 # Flow is believed where it leaves less than this part of the difference.
 _BETTER, _FARTHEST, _SMALLEST = 0.7, 24, 64
+# Changes of light that are errors of measurement.
+_STEADY = 0.005
 # A frame of which less than this fits is left out altogether, and one with less than this part of the detail.
 _LEAST, _BLURRED = 0.4, 0.6
 # Less detail than this part of a frame's fine contrast is not measurable: the rest is noise.
@@ -240,7 +242,7 @@ def _gain(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> f
     if int(good.sum()) < 8:
         return 1.0
     gain = (ours[good] / theirs[good]).median().item()
-    return gain if 0.5 < gain < 2 else 1.0
+    return gain if 0.5 < gain < 2 and abs(gain - 1) > _STEADY else 1.0
 
 
 def _flow(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> Float[Tensor, "2 h w"]:
