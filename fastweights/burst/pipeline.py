@@ -16,7 +16,7 @@ from fastweights.burst import images, models, weights
 from fastweights.burst import precision as precisions
 from fastweights.burst.aligned import Aligned
 from fastweights.burst.errors import BurstError
-from fastweights.burst.frames import FEWEST, Arrays, Burst, Files, Transfer, load
+from fastweights.burst.frames import Arrays, Burst, Files, Transfer, load
 from fastweights.burst.noise import Noise, estimate_noise
 from fastweights.burst.precision import Precision
 from fastweights.burst.registration import Registration, register, unregistered
@@ -136,11 +136,6 @@ def denoise(
         start = time.perf_counter()
         reference = sharpest(burst.greys()) if reference is None else reference % len(burst)
         registration = register(burst, reference) if align else unregistered(len(burst), reference)
-        if len(registration.kept) < FEWEST:
-            raise BurstError(
-                f"no other frame shows what {burst.names[reference]} shows: choose another reference, or take the "
-                "frames as they lie (no alignment)"
-            )
         aligned = Aligned(burst, registration)
         noise = estimate_noise(*aligned.samples())
 

@@ -124,7 +124,7 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     3. Dense flow of what is left (OpenCV's DIS, Kroeger et al. 2016), believed where it lowers the difference much.
     4. A frame does not fit where it still differs from the reference by more than noise and a shift of most of a pixel
        explain. Frames of which less than two fifths fit are left out, and so are blurred ones, with less than three
-       fifths of the detail that the others agree on.
+       fifths of the detail that the others agree on. Two frames are always kept.
 
     Example
     -------
@@ -155,6 +155,9 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     detail = torch.full_like(fitting, torch.nan)
     detail[there] = _detail(torch.stack([fine[index] for index in there]))
     kept = [index for index in there if index == reference or not detail[index] < _BLURRED]
+    if len(kept) < 2:
+        # A network wants two frames: what the second does not show as the reference does, it takes from it.
+        kept.append(max(order[1:], key=lambda index: fitting[index].item()))
     turns = torch.tensor([_degrees(one.matrix) for one in motions])
     gains = torch.tensor([one.gain for one in motions])
     return Registration(kept, [_cautious(motions[index]) for index in kept], shifts, turns, gains, fitting, detail)
@@ -279,7 +282,7 @@ def _same_scene(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]
     grey = srgb_encode(reference).mean(0, keepdim=True)
     ours, theirs = _box(grey, _WINDOW), _box(srgb_encode(frame).mean(0, keepdim=True), _WINDOW)
     contrast = ours.var()
-    if contrast < _STRUCTURE * (grey - ours).square().mean():
+    if contrast <= _STRUCTURE * (grey - ours).square().mean():
         return True
     together = ((ours - ours.mean()) * (theirs - theirs.mean())).mean()
     return bool(together > _ALIKE * (contrast * theirs.var()).sqrt())

@@ -6,7 +6,6 @@ import torch
 
 from fastweights.burst import Burst, denoise, images, load, models
 from fastweights.burst import precision as precisions
-from fastweights.burst.aligned import Aligned
 from fastweights.burst.demo import Mean
 from fastweights.burst.errors import BurstError
 from fastweights.burst.pipeline import mean_of
@@ -104,19 +103,12 @@ def test_other_channels_are_planes_of_their_own():
     planes = picture([frame[..., 3:] for frame in five], False)
     together = picture(five, True)
     assert together.shape[0] == 5
-    assert torch.allclose(together[:3], colour, atol=1e-6)
-    assert torch.allclose(together[3:], planes, atol=1e-6)
+    # the random network's values go to 70: rounding counts by the largest
+    rounding = 1e-6 * colour.abs().max().item()
+    assert torch.allclose(together[:3], colour, atol=rounding)
+    assert torch.allclose(together[3:], planes, atol=rounding)
     grey = [np.repeat(frame[..., 3:4], 3, axis=2) for frame in five]
     assert torch.allclose(picture(grey, True).mean(0), planes[0], atol=1e-5)
-
-
-def test_windows_are_cut_from_the_aligned_burst():
-    frames, shifts = noisy(), torch.tensor([[0, 0], [5, -9], [-30, 2], [1, 1]], dtype=torch.int32)
-    aligned = Aligned(load(frames.numpy()), shifts, 0)
-    whole = aligned.light(slice(0, 100), slice(0, 120))
-    for rows, columns in ((slice(0, 9), slice(0, 9)), (slice(80, 100), slice(3, 120)), (slice(50, 60), slice(50, 70))):
-        assert torch.allclose(aligned.light(rows, columns), whole[:, :, rows, columns], atol=2e-7)
-    assert torch.allclose(whole[1, :, :90, 20:], srgb_decode(frames[1])[:, 5:95, 11:111], atol=1e-6)
 
 
 @pytest.mark.parametrize(("blank", "level"), [(0, 0.0), (255, 1.0)])

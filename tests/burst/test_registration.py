@@ -102,7 +102,9 @@ def test_a_bad_frame_is_left_out(photo, bad):
 def test_where_no_other_frame_fits_the_reference_stays(photo):
     frames, _ = burst([seen(photo), np.zeros((SIDE, SIDE, 3), np.float32)])
     found = register(load(frames))
-    assert found.kept == [0]
+    assert found.kept == [0, 1]
+    assert found.fitting[1] == 0
+    torch.testing.assert_close(moved(frames, found), srgb_decode(frames[:1]).expand(2, -1, -1, -1))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 23)])
