@@ -94,8 +94,8 @@ class Sliced:
     """A pixel code read from a bilateral grid: trilinear interpolation at (x, y, guide) (Gharbi 2017).
 
     A code of its own, since neither part can stand for it: the grid is small, the guide has one number for each pixel
-    of the expanded code. `grid` is (B, d, k, h, w), d bins of the guide, and `guide` (B, H, W) in [0, 1]. Bin z of
-    d stands at guide (z + 0.5) / d; outside the outermost centres the grid is constant.
+    of the expanded code. `grid` is (B, d, k, h, w), d bins of the guide, and `guide` (B, H, W) in [0, 1]. Bin z of d
+    stands at guide (z + 0.5) / d; outside the outermost centres the grid is constant.
 
     >>> Sliced(torch.ones(1, 8, 12, 16, 16), torch.rand(1, 40, 50)).dense().shape
     torch.Size([1, 12, 40, 50])
