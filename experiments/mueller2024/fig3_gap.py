@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -60,7 +61,7 @@ def rates(task: Task, network: str, training: Training, seeds: list[int]) -> dic
         "network": network,
         "training": asdict(training),
         "seeds": seeds,
-        "errors": table.tolist(),
+        "errors": [[e if math.isfinite(e) else None for e in row] for row in table.tolist()],  # None: diverged
         "best rate": training.rates[best],
         "final": table[:, best].tolist(),
     }

@@ -35,7 +35,29 @@ def collect(found: Found) -> dict[str, Any]:
             # The last epoch's training error was met before its last steps, so it lies above the test error.
             row["test over train, last epoch"] = row["test curve"][-1] / row["train curve"][-1]
         rows[name] = row
-    return {"relative error": "mean squared error / mean square of H's output, new vectors", "cells": rows}
+    meaning = "mean squared error / mean square of H's output, new vectors"
+    return {"relative error": meaning, "account, scale 1, reading B, dim 16": account(found), "cells": rows}
+
+
+ACCOUNT = {
+    "G, Adagrad": "grid-B16-G-1.0",
+    "G, Adagrad, five times longer": "longer-adagrad-G",
+    "best G with affine gates, no features": "floor-B16",
+    "G, Adam well kept": "learned-G",
+    "G, Adam well kept, twice the gates": "learned-G-2.0",
+    "G, Adam well kept, half the gates": "learned-G-0.5",
+    "G, Adam well kept, a quarter of the gates": "learned-G-0.25",
+    "G, H's features given": "frozen-1.0",
+    "G by construction (Theorem 3.1)": "construction-B16",
+    "M, Adagrad": "grid-B16-M-1.0",
+    "M, Adagrad, five times longer": "longer-adagrad-M",
+    "M, Adam well kept": "learned-M",
+}
+
+
+def account(found: Found) -> dict[str, float]:
+    """Where the error at scale 1 comes from, reading B, dim 16: mean relative error, a step a line."""
+    return {line: statistics.mean(found[name]["final"]) for line, name in ACCOUNT.items() if name in found}
 
 
 def table(content: dict[str, Any]) -> Iterator[str]:
