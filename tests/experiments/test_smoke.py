@@ -114,3 +114,27 @@ def test_motion_suite(data, tmp_path):
         "without it",
         "cost of the bad frame",
     }
+
+
+def test_fig3_random(tmp_path):
+    kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
+    shown = run("mueller2024.fig3_random", "--smoke", *kept)
+    cells = json.loads((tmp_path / "r.json").read_text())["cells"]
+    assert {"grid-B8-G-1.0", "grid-B8-M-1.0", "construction-B16", "rank-2x3x5", "rank-3x3x3"} < set(cells)
+    assert max(cells["construction-B16"]["torch.float64"]) < 1e-25
+    # From the literature: 3 x 3 x 3 is the exception to the count of parameters, which would give 4.
+    assert [cells[name]["smallest exact"] for name in ("rank-2x3x5", "rank-3x3x3")] == [5, 5]
+    assert cells["grid-B8-M-1.0"]["multiply-adds"] >= cells["grid-B8-G-1.0"]["multiply-adds"]
+    assert cells["grid-B8-G-1.0"]["error"]["mean"] < 1  # 1: always zero
+    assert (tmp_path / "f.png").stat().st_size > 1000
+    # Nothing runs twice.
+    assert len(run("mueller2024.fig3_random", "--smoke", *kept).splitlines()) == len(shown.splitlines()) - len(cells)
+
+
+def test_theorems(tmp_path):
+    run("mueller2024.theorems", "--seeds", 3, "--result", tmp_path / "r.json")
+    found = json.loads((tmp_path / "r.json").read_text())
+    for name in ("Theorem 3.1", "Corollary 3.2"):
+        assert len(found[name]["networks"]) == 3
+        assert found[name]["weights equal to the bit"]
+        assert 0 <= found[name]["largest difference"] < 1e-12
