@@ -13,6 +13,7 @@ from fastweights.zoo.table2 import TABLE2
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
+    zoo.LinearHypernetwork: lambda: zoo.LinearHypernetwork(3, 2),
     zoo.HyperLinear: lambda: zoo.HyperLinear(5, 3),
     zoo.DynamicConvolution2015: lambda: zoo.DynamicConvolution2015(1, 2, 3),
     zoo.DynamicAlignmentUnits: lambda: zoo.DynamicAlignmentUnits(1, 2, 3, 2),

@@ -14,6 +14,7 @@ from fastweights.zoo.dynamic_convolution import DynamicConvolution2015
 from fastweights.zoo.dynamic_filter import DynamicFilter
 from fastweights.zoo.hdrnet import HDRNet
 from fastweights.zoo.hyper_linear import HyperLinear
+from fastweights.zoo.linear_hypernetwork import LinearHypernetwork
 from fastweights.zoo.separable_convolution import SeparableConvolution
 from fastweights.zoo.squeeze_excitation import SqueezeExcitation
 
@@ -209,11 +210,15 @@ TABLE2 = (
         one_layer=True,
         special=True,
         application="recommendation",
-        layer=None,
-        structure=None,
-        axes=None,
+        layer=LinearHypernetwork,
+        structure=Mixture,
+        axes=Channels,
         shifts=None,
         varies=None,
+        notes=(
+            "The layer is Eq. 8, of which a factorization machine is a case (Theorem 3.3, `convert_fm`); the machine "
+            "itself, by sums, is `FactorizationMachine`.",
+        ),
     ),
     Row(
         model="Multi-head attention",
