@@ -91,12 +91,13 @@ def test_strength_lies_between_mean_and_network():
 
 def test_other_channels_are_planes_of_their_own():
     network = camera()
-    pixels = [np.ascontiguousarray(frame) for frame in noisy().permute(0, 2, 3, 1).numpy()]
-    five = [np.concatenate([frame, frame[..., :2] ** 2], axis=2) for frame in pixels]
+    # Whole numbers: their light is looked up, the same wherever they stand.
+    pixels = [np.ascontiguousarray(frame) for frame in (255 * noisy()).byte().permute(0, 2, 3, 1).numpy()]
+    five = [np.concatenate([frame, 255 - frame[..., :2]], axis=2) for frame in pixels]
     details = [images.Details()] * 4
 
     def picture(frames, colour):
-        burst = Burst(frames, 1.0, False, colour, list("abcd"), details)
+        burst = Burst(frames, 255.0, False, colour, list("abcd"), details)
         return denoise(burst, model=network, reference=0, align=False, precision="float32").image
 
     colour = picture(pixels, True)
