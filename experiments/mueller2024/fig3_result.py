@@ -95,7 +95,8 @@ def draw(found: Found, path: Path) -> None:
     left.set(xscale="log", xlabel="scale: gates / predicted weights", ylabel="relative error", ylim=(0, None))
     left.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
     left.minorticks_off()
-    left.set_title("(a) Adagrad, as in the paper", fontsize=10)
+    vectors = sorted({f"{cell['training']['samples']:,}" for cell in grid})
+    left.set_title(f"(a) Adagrad, {' or '.join(vectors)} vectors", fontsize=10)
     curves = {
         "grid-B16-G-1.0": ("G, Adagrad, as in (a)", "o-", "tab:red"),
         "grid-B16-M-1.0": ("M, Adagrad, as in (a)", "s--", "tab:red"),
