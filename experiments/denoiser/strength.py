@@ -24,7 +24,7 @@ from fastweights.burst.synthesis.motion import draw_shifts
 from fastweights.burst.synthesis.photos import load_photos, split
 
 RESULT = Path("results/strength.json")
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTHS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Fitted to the noise of frame differences of the real burst, and its pattern to `fixed_pattern`.
 CAMERA = Camera(shot=9e-4, read=4.6e-3, gains=(2.2, 2.0), matrix=0.9, smooth_colour=1.0, contrast=0.8)
 PATTERNS = {"no pattern": (0.0, 0.0), "pattern": (0.025, 0.7)}
