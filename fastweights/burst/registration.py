@@ -136,7 +136,8 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     ([0, 1], [-3.0, 5.0])
     """
     step = max(1, round((burst.size[0] * burst.size[1] / _PIXELS) ** 0.5))
-    shifts = estimate_shifts(burst.greys(), reference)
+    greys = [torch.from_numpy(_grey(burst.reduced(index, step))) for index in range(len(burst))]
+    shifts = step * estimate_shifts(greys, reference)
     target = burst.reduced(reference, step)
     noise = estimate_noise(torch.stack(list(_roughly_moved(burst, shifts, step))))
     motions, fine = [], []
