@@ -3,10 +3,11 @@
 Claim: f1 and f2 end much nearer to each other than to the target, which supports Assumption 1 (one best approximator).
 Command: `python -m experiments.galanti2020.assumption1`; the digits need FASTWEIGHTS_DATA.
 As in the paper: the target is conv 10 x 10 stride 2 to 20, ReLU, conv 10 x 10 stride 2 to 50, ReLU, linear to 10
-(Eq. 5); f1 and f2 are d -> 100 -> 10 with ReLU, SGD with rate 0.01 and momentum 0.5 on the squared error. As in the published
-code: batches of 64, rows of the weights of f1 and f2 of unit norm at the start, 10,000 new points an epoch for the
-uniform inputs. Here: an epoch is 10,000 digits too; f1 and f2 see the same batches; every repetition has a target and
-networks of its own (the published code goes on training the same ones); the variance of the target is the yardstick.
+(Eq. 5); f1 and f2 are d -> 100 -> 10 with ReLU, SGD with rate 0.01 and momentum 0.5 on the squared error. As in the
+published code: batches of 64, rows of the weights of f1 and f2 of unit norm at the start, 10,000 new points an epoch
+for the uniform inputs. Here: an epoch is 10,000 digits too; f1 and f2 see the same batches; every repetition has a
+target and networks of its own (the published code goes on training the same ones); the variance of the target is the
+yardstick.
 """
 
 import json

@@ -93,14 +93,16 @@ def layers(*sizes: int, bias: bool = True) -> nn.Sequential:
     return nn.Sequential(*list(itertools.chain.from_iterable(pairs))[:-1])
 
 
-def hypernetwork(primary: Sequence[int], predictor: Sequence[int]) -> HyperNetwork:
-    """g of the sizes `primary`, without biases, and f of the sizes `predictor`, whose last layer emits g's weights.
+def hypernetwork(
+    primary: Sequence[int], predictor: Sequence[int], predict: str = "*", bias: bool = False
+) -> HyperNetwork:
+    """g of the sizes `primary` and f of the sizes `predictor`, whose last layer emits those weights of g in `predict`.
 
     The last layer of f is the head, so that the products may be taken in either order. It starts as the library's
     head does: near one ordinary network for every context (`start.apply` draws it otherwise).
     """
     trunk = nn.Sequential(*layers(*predictor), nn.ReLU())
-    return HyperNetwork(layers(*primary, bias=False), trunk, route="reassociate")
+    return HyperNetwork(layers(*primary, bias=bias), trunk, predict, route="reassociate")
 
 
 def embedding_method(primary: Sequence[int], encoder: Sequence[int]) -> Merged:

@@ -63,12 +63,12 @@ class Options:
     seconds: float = 540
     smoke: bool = False
 
-    def jobs(self, axis: Iterable[int]) -> list[Job]:
+    def jobs(self, axis: Iterable[int], methods: Iterable[str] = METHODS) -> list[Job]:
         """Every combination that differs: for the embedding method two of four starts are the same as others."""
-        known = {"embedding": ("default", "he"), "hypernetwork": STARTS}
+        known = dict.fromkeys(methods, STARTS) | {"embedding": ("default", "he")}
         return [
             Job(method, x, start, rate, self.epochs, self.seeds)
-            for start, rate, x, method in itertools.product(self.starts, self.rates, self.x or axis, METHODS)
+            for start, rate, x, method in itertools.product(self.starts, self.rates, self.x or axis, methods)
             if start in known[method]
         ]
 

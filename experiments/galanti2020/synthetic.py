@@ -16,12 +16,16 @@ HIDDEN, BATCH = 300, 200
 
 
 class Target:
-    """Type I, `y(x, I) = <x, h(I)>`: h has two hidden sigmoid layers of 300, a softmax on top, He-uniform weights.
+    """`y(x, I) = <x, h(I)>`, h with two hidden layers of 300 and He-uniform weights.
+
+    Type I of the paper has sigmoid layers and a softmax on top, and then h(I) is nearly the same for all I. With
+    softmax=False (ours) they are tanh layers, h(I) has zero mean, and what ignores I learns nothing.
 
     Attributes: x, context (samples, size) and y (samples, 1), all drawn from the seed; the last `test` are for testing.
     """
 
-    def __init__(self, seed: int, size: int, samples: int, test: int):
+    def __init__(self, seed: int, size: int, samples: int, test: int, softmax: bool = True):
+        self.softmax = softmax
         random = torch.Generator().manual_seed(1000 + seed)
         self.weights = [
             torch.empty(j, i).uniform_(-math.sqrt(6 / i), math.sqrt(6 / i), generator=random)
@@ -35,17 +39,19 @@ class Target:
         self.ignoring_context = (mixing - mixing.mean(0)).square().sum(-1).mean().item()
 
     def mixing(self, context: Tensor) -> Tensor:
-        """h(I), (samples, size), rows that sum to 1."""
+        """h(I), (samples, size): rows that sum to 1, or of mean square 1 / size up to a factor near 1."""
+        activation = torch.sigmoid if self.softmax else torch.tanh
         for weight in self.weights[:-1]:
-            context = torch.sigmoid(context @ weight.mT)
-        return torch.softmax(context @ self.weights[-1].mT, -1)
+            context = activation(context @ weight.mT)
+        mixing = context @ self.weights[-1].mT
+        return torch.softmax(mixing, -1) if self.softmax else mixing / math.sqrt(mixing.shape[-1])
 
 
 class Data:
     """The targets of all seeds, stacked: 30,000 samples to learn from and 4,000 fresh ones."""
 
-    def __init__(self, seeds: int, size: int, samples: int = 30_000, test: int = 4_000):
-        targets = [Target(seed, size, samples, test) for seed in range(seeds)]
+    def __init__(self, seeds: int, size: int, samples: int = 30_000, test: int = 4_000, softmax: bool = True):
+        targets = [Target(seed, size, samples, test, softmax) for seed in range(seeds)]
         self.x, self.context, self.y = (
             torch.stack([getattr(target, name) for target in targets]) for name in ("x", "context", "y")
         )

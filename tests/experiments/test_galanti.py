@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from experiments.galanti2020 import assumption1, embedding_size, mnist, rotation, start, sweep
+from experiments.galanti2020 import assumption1, embedding_size, mnist, predicted_parameters, rotation, start, sweep
 from experiments.galanti2020 import layers as layer_sweep
 from experiments.galanti2020.batched import Stack, embedding_method, hypernetwork, layers
 from experiments.galanti2020.synthetic import Data, Target
@@ -90,6 +90,20 @@ def test_synthetic_sweeps(module, x, tmp_path):
     ]
     assert all(list(row["after_epochs"]) == ["1", "2"] for row in found)
     assert all(len(row["after_epochs"]["2"]["each"]) == 2 for row in found)
+
+
+def test_predicted_parameters(tmp_path):
+    predicted_parameters.main(options(tmp_path, x=[8]))
+    assert [row["method"] for row in rows(tmp_path)] == [
+        "embedding",
+        "first biases",
+        "first layer",
+        "last layer",
+        "all",
+    ]
+    predicted = {name: list(predicted_parameters.build(name, 8).shapes) for name in predicted_parameters.PREDICTED}
+    first, last = ["0.weight", "0.bias"], ["2.weight", "2.bias"]
+    assert predicted == {"first biases": first[1:], "first layer": first, "last layer": last, "all": first + last}
 
 
 def test_a_sweep_goes_on_where_it_stopped(tmp_path):
