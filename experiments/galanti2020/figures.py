@@ -21,12 +21,16 @@ app = App(help=__doc__, help_format="plaintext")
 def literal(axes: Axes, content: dict[str, Any], epochs: str) -> None:
     """Both methods over the figure's axis, at the paper's setting and torch's start, after so many epochs."""
     for method, colour in COLOURS.items():
-        rows = [row for row in content["rows"] if row["method"] == method and epochs in row["after_epochs"]]
-        rows = sorted((r for r in rows if r["start"] == "default" and r["rate"] == 0.01), key=lambda row: row["x"])
-        found = [(row["x"], row["after_epochs"][epochs]) for row in rows]
-        shown = [(x, one["mean"], one["standard_error"] or 0) for x, one in found if one["mean"] is not None]
-        axes.errorbar(*zip(*shown, strict=True), color=colour, marker="o", capsize=3, label=method)
-        for x in (x for x, one in found if one["mean"] is None):
+        rows = {}
+        for row in sorted(content["rows"], key=lambda row: (row["x"], row["seeds"])):
+            if (row["method"], row["start"], row["rate"]) == (method, "default", 0.01) and epochs in row[
+                "after_epochs"
+            ]:
+                rows[row["x"]] = row["after_epochs"][epochs]  # of several, the one with most repetitions
+        shown = {x: found for x, found in rows.items() if found["mean"] is not None}
+        means, errors = ([found[name] or 0 for found in shown.values()] for name in ("mean", "standard_error"))
+        axes.errorbar(list(shown), means, errors, color=colour, marker="o", capsize=3, label=method)
+        for x in rows.keys() - shown.keys():
             axes.annotate(
                 "diverged", (x, 1), (0, -12), ("data", "axes fraction"), "offset points", color=colour, ha="center"
             )

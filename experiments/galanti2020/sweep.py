@@ -34,6 +34,10 @@ class Job:
         """Whether a row of a result file holds at least this."""
         return self.same(row) and row["seeds"] >= self.seeds and row["epochs"] >= self.epochs
 
+    def replaces(self, row: dict[str, Any]) -> bool:
+        """Whether this holds at least what a row of a result file does."""
+        return self.same(row) and row["seeds"] <= self.seeds and row["epochs"] <= self.epochs
+
     def same(self, row: dict[str, Any]) -> bool:
         """Whether a row is of this point, whatever its repetitions and epochs."""
         return all(row[name] == getattr(self, name) for name in ("method", "x", "start", "rate"))
@@ -121,7 +125,7 @@ def sweep(
         start, processor = time.perf_counter(), time.process_time()
         after = run(job)
         taken = {"seconds": round(time.perf_counter() - start), "cpu_seconds": round(time.process_time() - processor)}
-        rows = [row for row in rows if not job.same(row)] + [asdict(job) | {"after_epochs": after} | taken]
+        rows = [row for row in rows if not job.replaces(row)] + [asdict(job) | {"after_epochs": after} | taken]
         report.write(result, head() | {"rows": rows})
         shown = ", ".join(f"{epoch}: {line(value)}" for epoch, value in after.items())
         print(f"{job.method:12} x {job.x} {job.start:11} rate {job.rate:<6g} epochs {shown}; {taken}", flush=True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,11 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     assert len(rows(tmp_path)) == 4
     layer_sweep.main(options(tmp_path, x=[2], seeds=3))
     assert sorted(row["seeds"] for row in rows(tmp_path)) == [2, 2, 3, 3]
+    # Neither holds all of the other: both stay.
+    layer_sweep.main(options(tmp_path, x=[3], seeds=1, epochs=3))
+    assert (
+        sorted((row["seeds"], row["epochs"]) for row in rows(tmp_path) if row["x"] == 3) == [(1, 3)] * 2 + [(2, 2)] * 2
+    )
 
 
 def test_a_smoke_run_never_writes_the_real_result():
@@ -203,3 +209,19 @@ def test_assumption1(tmp_path):
     found = json.loads((tmp_path / "r.json").read_text())["spaces"]["uniform"]
     assert [len(found[name]) for name in ("f1 and f2", "f1 and y")] == [3, 3]
     assert found["f1 and y"][-1]["mean"] < found["f1 and y"][0]["mean"]
+    shapes = [tuple(p.shape) for p in assumption1.target().parameters()]
+    assert shapes == [(20, 1, 10, 10), (20,), (50, 20, 10, 10), (50,), (10, 50), (10,)]
+
+
+def test_pictures_show_every_row(tmp_path):
+    pytest.importorskip("matplotlib")
+    from experiments.galanti2020 import figures
+
+    results = Path(__file__).parents[2] / "results"
+    figures.main(results=results, picture=tmp_path / "p.png")
+    assert Image.open(tmp_path / "p.png").size[0] > 500
+    content = json.loads((results / "galanti2020_layers.json").read_text())
+    (axes,) = [axes for axes in figures.draw(results).axes if "1 (a)" in axes.get_title()]
+    literal = {(row["method"], row["x"]) for row in content["rows"] if (row["start"], row["rate"]) == ("default", 0.01)}
+    drawn = sum(len(bars.lines[0].get_xdata()) for bars in axes.containers) + len(axes.texts)
+    assert drawn == len(literal)
