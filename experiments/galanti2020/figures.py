@@ -30,6 +30,7 @@ def literal(axes: Axes, content: dict[str, Any], epochs: str) -> None:
         shown = {x: found for x, found in rows.items() if found["mean"] is not None}
         means, errors = ([found[name] or 0 for found in shown.values()] for name in ("mean", "standard_error"))
         axes.errorbar(list(shown), means, errors, color=colour, marker="o", capsize=3, label=method)
+        axes.margins(x=0.12)
         for x in rows.keys() - shown.keys():
             axes.annotate(
                 "diverged", (x, 1), (0, -12), ("data", "axes fraction"), "offset points", color=colour, ha="center"
