@@ -54,7 +54,8 @@ class Inputs:
     """Points of one of the input spaces: digits, or uniform on [-1, 1]^784."""
 
     def __init__(self, space: str):
-        self.train, self.held = (digits("train"), digits("t10k")) if space == "mnist" else (None, None)
+        self.train: Tensor | None = digits("train") if space == "mnist" else None
+        self.held: Tensor | None = digits("t10k") if space == "mnist" else None
 
     def epoch(self, number: int, seed: int, count: int) -> Tensor:
         """`count` points (count, 784), other ones for every epoch and seed; epoch 0 is for testing."""

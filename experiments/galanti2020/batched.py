@@ -76,6 +76,8 @@ class Merged(nn.Module):
         assert isinstance(encoder, nn.Sequential)
         assert isinstance(primary, nn.Sequential)
         last, first = encoder[-1], primary[0]
+        assert isinstance(last, nn.Linear)
+        assert isinstance(first, nn.Linear)
         of_x, of_embedding = first.weight[:, : x.shape[-1]], first.weight[:, x.shape[-1] :]
         beside = encoder[:-1](context) @ (of_embedding @ last.weight).mT
         return primary[1:](x @ of_x.mT + beside + (of_embedding @ last.bias + first.bias))

@@ -23,6 +23,7 @@ He's makes either useless.
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,7 @@ def main(options: Given = Options()) -> None:  # noqa: B008
             return synthetic.Data(options.seeds, size, 400, 500)
         return synthetic.Data(options.seeds, size)
 
-    def run(job: Job) -> dict[str, object]:
+    def run(job: Job) -> dict[str, Any]:
         return synthetic.run(job, functools.partial(build, size=size), data())
 
     sweep.sweep(options.jobs(range(1, 9)), run, lambda: data().head, options.file(RESULT), options.seconds)

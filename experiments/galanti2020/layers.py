@@ -2,8 +2,8 @@
 
 Claim: with three or more layers the hypernetwork beats the embedding method; it gains from every further layer, the
 embedding method does not.
-Command: `python -m experiments.galanti2020.layers`, resumed by calling it again: k = 2..9, 10 repetitions, one pass over
-the samples at the stated setting; about 4 minutes of one processor, by extrapolation.
+Command: `python -m experiments.galanti2020.layers`, resumed by calling it again: k = 2..9, 10 repetitions, one pass
+over the samples at the stated setting; about 4 minutes of one processor, by extrapolation.
 Measured (results/galanti2020_layers.json: `--x 2 4 8 --seeds 3`, torch's start, errors times 1000, variance 1.75):
 
     k             2            4            8
@@ -17,6 +17,7 @@ until errors are a hundred times smaller than any here.
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ def build(method: str, k: int, size: int = 1000, embedding: int = 10_000) -> nn.
 def main(options: Given = Options()) -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e."""
     torch.set_num_threads(1)
-    sizes = {"size": 20, "embedding": 30} if options.smoke else {}
+    make = functools.partial(build, size=20, embedding=30) if options.smoke else build
 
     @functools.cache
     def data() -> synthetic.Data:
@@ -50,8 +51,8 @@ def main(options: Given = Options()) -> None:  # noqa: B008
             return synthetic.Data(options.seeds, 20, 400, 500)
         return synthetic.Data(options.seeds, 1000)
 
-    def run(job: Job) -> dict[str, object]:
-        return synthetic.run(job, functools.partial(build, **sizes), data())
+    def run(job: Job) -> dict[str, Any]:
+        return synthetic.run(job, make, data())
 
     sweep.sweep(options.jobs(range(2, 10)), run, lambda: data().head, options.file(RESULT), options.seconds)
 

@@ -19,6 +19,7 @@ class 11 from 345 to 360 degrees, a new angle for every digit and epoch.
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def batches(images: Tensor, number: int, seeds: int, size: int) -> Iterable[tupl
         yield normalised(rotated(digit, degrees)), normalised(digit), classes(degrees)
 
 
-def run(job: Job, train: Tensor, test: Tensor) -> dict[str, object]:
+def run(job: Job, train: Tensor, test: Tensor) -> dict[str, Any]:
     """Train one job; a summary of the share of wrong classes after 1, 2, 5, ... epochs."""
     networks = []
     for seed in range(job.seeds):
