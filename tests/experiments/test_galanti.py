@@ -219,7 +219,8 @@ def test_pictures_show_every_row(tmp_path):
 
     results = Path(__file__).parents[2] / "results"
     figures.main(results=results, picture=tmp_path / "p.png")
-    assert Image.open(tmp_path / "p.png").size[0] > 500
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.size[0] > 500
     content = json.loads((results / "galanti2020_layers.json").read_text())
     (axes,) = [axes for axes in figures.draw(results).axes if "1 (a)" in axes.get_title()]
     literal = {(row["method"], row["x"]) for row in content["rows"] if (row["start"], row["rate"]) == ("default", 0.01)}
