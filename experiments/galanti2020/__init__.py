@@ -1,0 +1,1 @@
+"""Galanti and Wolf, "On the Modularity of Hypernetworks", NeurIPS 2020."""

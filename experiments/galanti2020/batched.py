@@ -1,0 +1,113 @@
+"""All repetitions of a sweep as one program: parameters stacked on a leading axis of seeds, every product batched.
+
+A stack trains as its networks would one by one with `torch.optim.SGD` (tests/experiments/test_galanti.py), without the
+overhead of small products. `Merged` spells the embedding method so that its huge linear layers meet before any sample.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from fastweights.embedding import EmbeddingNetwork
+from fastweights.network import HyperNetwork
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Stack:
+    """Networks of one shape, each with its own data: inputs and targets are (S, B, ...), S the number of networks.
+
+    Example
+    -------
+    >>> stack = Stack([nn.Linear(5, 2) for _ in range(3)])
+    >>> stack(torch.randn(3, 4, 5)).shape
+    torch.Size([3, 4, 2])
+    >>> stack.step((torch.randn(3, 4, 5),), torch.randn(3, 4, 2), nn.functional.mse_loss, rate=0.01).shape
+    torch.Size([3])
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]):
+        # Copies on the leading axis; the first network lends its structure, not its values.
+        self.module = networks[0]
+        self.parameters = {name: p.detach().clone() for name, p in stack_module_state(list(networks))[0].items()}
+        for parameter in self.parameters.values():
+            parameter.requires_grad_()
+        self.momenta: list[Tensor] = []
+        self._forward = vmap(lambda parameters, inputs: functional_call(self.module, parameters, inputs))
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """(S, B, ...): each network on its own inputs, without gradients."""
+        with torch.no_grad():
+            return self._forward(self.parameters, inputs)
+
+    def step(
+        self, inputs: tuple[Tensor, ...], target: Tensor, loss: Loss, rate: float, momentum: float = 0.0
+    ) -> Tensor:
+        """One step of gradient descent of every network on its own batch; the losses (S) before it."""
+        losses = vmap(loss)(self._forward(self.parameters, inputs), target)
+        parameters = list(self.parameters.values())
+        gradients = torch.autograd.grad(losses.sum(), parameters)
+        if momentum:
+            self.momenta = self.momenta or [torch.zeros_like(p) for p in parameters]
+            gradients = tuple(v.mul_(momentum).add_(g) for v, g in zip(self.momenta, gradients, strict=True))
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(gradient, alpha=rate)
+        return losses.detach()
+
+
+class Merged(nn.Module):
+    """An `EmbeddingNetwork` in a cheaper order: `W [x ; V u + v] + b = W_x x + (W_e V) u + (W_e v + b)`.
+
+    Nothing stands between e's last layer and q's first, so W_e V is formed once a batch (10 x 100 numbers in Fig. 1)
+    and the embedding of 10,000 numbers never. Same parameters, same function, same gradients.
+    """
+
+    def __init__(self, network: EmbeddingNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """q([x ; e(context)])."""
+        encoder, primary = self.network.encoder, self.network.primary
+        assert isinstance(encoder, nn.Sequential)
+        assert isinstance(primary, nn.Sequential)
+        last, first = encoder[-1], primary[0]
+        assert isinstance(last, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        of_x, of_embedding = first.weight[:, : x.shape[-1]], first.weight[:, x.shape[-1] :]
+        beside = encoder[:-1](context) @ (of_embedding @ last.weight).mT
+        return primary[1:](x @ of_x.mT + beside + (of_embedding @ last.bias + first.bias))
+
+
+def layers(*sizes: int, bias: bool = True) -> nn.Sequential:
+    """Linear layers with a ReLU after each but the last.
+
+    Example
+    -------
+    >>> [type(module).__name__ for module in layers(5, 4, 3)]
+    ['Linear', 'ReLU', 'Linear']
+    """
+    pairs = ((nn.Linear(i, j, bias=bias), nn.ReLU()) for i, j in itertools.pairwise(sizes))
+    return nn.Sequential(*list(itertools.chain.from_iterable(pairs))[:-1])
+
+
+def hypernetwork(
+    primary: Sequence[int], predictor: Sequence[int], predict: str = "*", bias: bool = False
+) -> HyperNetwork:
+    """g of the sizes `primary` and f of the sizes `predictor`, whose last layer emits those weights of g in `predict`.
+
+    The last layer of f is the head, so that the products may be taken in either order. It starts as the library's
+    head does: near one ordinary network for every context (`start.apply` draws it otherwise).
+    """
+    trunk = nn.Sequential(*layers(*predictor), nn.ReLU())
+    return HyperNetwork(layers(*primary, bias=bias), trunk, predict, route="reassociate")
+
+
+def embedding_method(primary: Sequence[int], encoder: Sequence[int]) -> Merged:
+    """q of the sizes `primary`, of which the first counts x only, and e of the sizes `encoder`; with biases."""
+    inputs, *others = primary
+    return Merged(EmbeddingNetwork(layers(inputs + encoder[-1], *others), layers(*encoder)))
