@@ -138,3 +138,9 @@ def test_theorems(tmp_path):
         assert len(found[name]["networks"]) == 3
         assert found[name]["weights equal to the bit"]
         assert 0 <= found[name]["largest difference"] < 1e-12
+
+
+def test_the_list_of_claims():
+    done = subprocess.run([sys.executable, "-m", "experiments"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "\npython -m experiments.mueller2024.theorems\n" in done.stdout
+    assert "docs/reproduction.md" in done.stdout
