@@ -41,9 +41,9 @@ def cases(name: str, photos: Sequence[np.ndarray], seed: int = 0, patch: int = 1
     """The bursts of a set as a function of their number: the same for every method and at every call.
 
     "camera": 8 frames of a random camera (`CameraBursts`), in sRGB, clipped, against the picture without noise;
-    "camera-mean": against what very many such frames would show on average, with brighter shadows. "paper": the papers' protocol with random
-    noise, unclipped, as in Table 1 of Müller 2024. "paper-gain1" to "paper-gain8": its noise at a gain, white level 1,
-    clipped, as Mildenhall et al. 2018. Raises BurstError for another name.
+    "camera-mean": against what very many such frames would show on average, with brighter shadows. "paper": the
+    papers' protocol with random noise, unclipped, as in Table 1 of Müller 2024. "paper-gain1" to "paper-gain8": its
+    noise at a gain, white level 1, clipped, as Mildenhall et al. 2018. Raises BurstError for another name.
 
     Example
     -------
