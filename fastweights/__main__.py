@@ -15,7 +15,7 @@ import torch
 import fastweights
 
 # Of the extra `burst`, by the names they are imported under.
-_NEEDED: tuple[str, ...] = ("accelerate", "cv2", "cyclopts", "imagecodecs", "joblib", "numpy", "PIL")
+_NEEDED: tuple[str, ...] = ("accelerate", "cv2", "cyclopts", "filelock", "imagecodecs", "joblib", "numpy", "PIL")
 _NEEDED += ("rich", "safetensors", "tifffile", "torchmetrics")
 _PACKAGES = ("torch", "jaxtyping", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "accelerate")
 _BURST_COMMANDS = ("demo", "denoise", "evaluate", "train")

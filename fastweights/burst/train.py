@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -61,6 +62,27 @@ def train(config: TrainConfig) -> TrainResult:
         return _train(config, accelerator)
 
 
+@contextlib.contextmanager
+def _alone(out: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Keeps a second run out of the folder; the lock goes with the process, however it ends."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BurstError(f"cannot make the folder {str(out)!r}: {error.strerror}") from error
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BurstError(f"another run is at work in {str(out)!r}: wait for its end, or give another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
     out, main, device = Path(config.out), accelerator.is_main_process, accelerator.device
     photos = [photo for folder in config.data for photo in load_photos(folder)]
@@ -78,59 +100,63 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
-    start, smoothed, figures = 0, None, {}
-    found = checkpoint.load_latest(out / "checkpoints")
-    if found is not None:
-        check_same(ours, found.meta["config"], config.out)
-        found.restore(model, optimizer, averaged if config.ema else None)
-        start, figures = found.step, found.meta["figures"]
-        smoothed = torch.tensor(found.meta["loss"], device=device)
+    with _alone(out, accelerator):
+        start, smoothed, figures = 0, None, {}
+        found = checkpoint.load_latest(out / "checkpoints")
+        if found is not None:
+            check_same(ours, found.meta["config"], config.out)
+            found.restore(model, optimizer, averaged if config.ema else None)
+            start, figures = found.step, found.meta["figures"]
+            smoothed = torch.tensor(found.meta["loss"], device=device)
 
-    network = _network(accelerator.prepare_model(model), config, device)
-    judged = _network(averaged, config, device)
-    validation = _validation(config, task, held_back, device) if main else None
-    out.mkdir(parents=True, exist_ok=True)
-    with RunLog(out / "log.jsonl" if main else None, start, config.steps) as log:
-        if validation is not None and start == 0:
-            log.write({"step": 0, **_judge(validation, averaged, judged)})
-        clock = Clock()
-        for step, batch in _batches(config, task.bursts(photos, config.seed), start, accelerator):
-            clock.waited()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            loss = task.loss(network, batch, step)
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            if config.clip:
-                accelerator.clip_grad_norm_(model.parameters(), config.clip)
-            optimizer.step()
-            if config.ema:
-                # A young average forgets its start sooner.
-                _average(averaged, model, min(config.ema, (1 + step) / (10 + step)))
-            smoothed = loss.detach() if smoothed is None else smoothed.lerp(loss.detach(), _SMOOTHING)
-            clock.worked()
+        network = _network(accelerator.prepare_model(model), config, device)
+        judged = _network(averaged, config, device)
+        validation = _validation(config, task, held_back, device) if main else None
+        with RunLog(out / "log.jsonl" if main else None, start, config.steps) as log:
+            if validation is not None and start == 0:
+                log.write({"step": 0, **_judge(validation, averaged, judged)})
+            clock = Clock()
+            for step, batch in _batches(config, task.bursts(photos, config.seed), start, accelerator):
+                clock.waited()
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, step)
+                loss = task.loss(network, batch, step)
+                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(loss)
+                if config.clip:
+                    accelerator.clip_grad_norm_(model.parameters(), config.clip)
+                optimizer.step()
+                if config.ema:
+                    # A young average forgets its start sooner.
+                    _average(averaged, model, min(config.ema, (1 + step) / (10 + step)))
+                smoothed = loss.detach() if smoothed is None else smoothed.lerp(loss.detach(), _SMOOTHING)
+                clock.worked()
 
-            done = step + 1
-            log.advance(done)
-            if _due(config.log_every, done, config):
-                # All processes take part in the mean.
-                shown = {"loss": accelerator.reduce(smoothed, "mean").item(), "lr": learning_rate(config, step)}
-                log.write({"step": done, **shown, **clock.seconds_a_step()})
-            if validation is not None and _due(config.eval_every, done, config):
-                figures = _judge(validation, averaged, judged)
-                log.write({"step": done, **figures})
-            if main and _due(config.save_every, done, config):
-                meta = {"config": ours, "loss": _finite(smoothed.item(), done), "figures": figures}
-                checkpoint.save(out / "checkpoints", done, model, optimizer, meta, averaged if config.ema else None)
-            clock.restart()
-        path = out / "weights.safetensors"
-        if main:
-            # Names only: a card goes round the world, the folders of this machine do not.
-            training = {**ours, "data": [Path(folder).name for folder in config.data], "start": Path(config.start).name}
-            save_weights(path, averaged, config.model, {"training": training, "figures": figures})
-            log.say(f"wrote {path}")
-    accelerator.wait_for_everyone()
-    return TrainResult(averaged.eval(), path, math.nan if smoothed is None else smoothed.item(), figures)
+                done = step + 1
+                log.advance(done)
+                if _due(config.log_every, done, config):
+                    # All processes take part in the mean.
+                    shown = {"loss": accelerator.reduce(smoothed, "mean").item(), "lr": learning_rate(config, step)}
+                    log.write({"step": done, **shown, **clock.seconds_a_step()})
+                if validation is not None and _due(config.eval_every, done, config):
+                    figures = _judge(validation, averaged, judged)
+                    log.write({"step": done, **figures})
+                if main and _due(config.save_every, done, config):
+                    meta = {"config": ours, "loss": _finite(smoothed.item(), done), "figures": figures}
+                    checkpoint.save(out / "checkpoints", done, model, optimizer, meta, averaged if config.ema else None)
+                clock.restart()
+            path = out / "weights.safetensors"
+            if main:
+                # Names only: a card goes round the world, the folders of this machine do not.
+                training = {
+                    **ours,
+                    "data": [Path(folder).name for folder in config.data],
+                    "start": Path(config.start).name,
+                }
+                save_weights(path, averaged, config.model, {"training": training, "figures": figures})
+                log.say(f"wrote {path}")
+        accelerator.wait_for_everyone()
+        return TrainResult(averaged.eval(), path, math.nan if smoothed is None else smoothed.item(), figures)
 
 
 def _task(config: TrainConfig) -> Task:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import fastweights
@@ -148,6 +149,12 @@ def test_two_processes_follow_one(photos, tmp_path):
     one, two = (weights.load(tmp_path / name / "weights.safetensors") for name in ("alone", "both"))
     for name, value in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_two_runs_do_not_share_a_folder(photos, tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(BurstError, match="another run is at work"):
+        train(settings(photos, tmp_path))
+    assert train(settings(photos, tmp_path)).weights.exists()
 
 
 def test_a_finished_run_is_not_run_again(photos, tmp_path):
