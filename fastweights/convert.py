@@ -1,6 +1,7 @@
 r"""The theorems as functions: a weight-predicting layer as gates between fixed layers, exactly or at a stated error.
 
-`to_gated` converts a structure, `layer` a `PredictedWeight`, `model` every one inside a trained network. A target
+`to_gated` converts a structure, `layer` a `PredictedWeight`, `model` every one inside a trained network, `kernel_head`
+the last convolution of anyone's kernel prediction network. A target
 structure computes `target(code_map(code)) = source(code)` up to `bound`, for every code.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from fastweights.axes import Axes
 from fastweights.codes import Code, pointwise
 from fastweights.cost import Cost, measure
+from fastweights.kernel_heads import kernel_head as kernel_head
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Direct, Gated, Mixture, Structure, register
 

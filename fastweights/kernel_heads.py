@@ -1,0 +1,142 @@
+"""Gates in place of anyone's kernel head: a convolution that emits a kernel per pixel, whatever network it ends."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class GatedHead(nn.Module):
+    """`y = sum_n gates_n(features) . (filters_n * frames)`: what `kernel_head` makes of a kernel head.
+
+    gates: a convolution of the features; filters: a convolution of the frames (zeros at the borders, as `F.unfold`
+    pads). Where the features have a fraction of the frames' resolution, interpolate the gates as the kernels were
+    interpolated: `combine(gates, frames)`.
+
+    bound: the Frobenius norm of a kernel's error is at most `bound` times the norm of the features that the head sees
+    around the pixel, with a 1 for its bias; 0 where no gate was left out.
+    """
+
+    def __init__(self, gates: nn.Conv2d, filters: nn.Conv2d, bound: float):
+        super().__init__()
+        self.gates, self.filters, self.bound = gates, filters, bound
+
+    def forward(self, features: Float[Tensor, "b c h w"], frames: Float[Tensor, "b t h w"]) -> Float[Tensor, "b 1 h w"]:
+        return self.combine(self.gates(features), frames)
+
+    def combine(self, gates: Float[Tensor, "b n h w"], frames: Float[Tensor, "b t h w"]) -> Float[Tensor, "b 1 h w"]:
+        """The picture from gates at the frames' resolution."""
+        return (gates * self.filters(frames)).sum(1, keepdim=True)
+
+    def extra_repr(self) -> str:
+        return f"gates={self.gates.out_channels}, bound={self.bound:.3g}"
+
+
+@torch.no_grad()
+def kernel_head(
+    head: nn.Conv2d,
+    frames: int,
+    kernel_size: int,
+    *,
+    order: str = "t u v",
+    after: nn.Module | None = None,
+    rank: int | None = None,
+) -> GatedHead:
+    """A convolution that emits a kernel of frames x kernel_size x kernel_size numbers a pixel, as gates.
+
+    With the head's weight as a matrix A (taps, c k k) and its bias a, a kernel is `[A, a] [patch ; 1]`. Its singular
+    value decomposition `[A, a] = U S V^T` gives filters U^T on the frames and gates `S V^T [patch ; 1]`, again a
+    convolution of the features: as many gates as [A, a] has rank, at most min(taps, c k k + 1). So a 1 x 1 head from C
+    features needs C + 1 gates at most, a 3 x 3 head as many as taps, which saves nothing.
+
+    Args:
+        head: emits frames * kernel_size^2 numbers at every pixel; one group.
+        frames, kernel_size: T and the side K of the kernels, odd.
+        order: of the head's channels, the slowest first: t frame, u row, v column of the tap. "t u v" is that of
+            `F.unfold` on stacked frames, "u v t" that of the released KPN in TensorFlow.
+        after: what stands behind the head, if it is linear or affine in the numbers of a pixel (a scale, a projection).
+        rank: the number of gates; the largest singular values are kept, and `bound` says what is lost.
+
+    Returns:
+        `GatedHead`, in the dtype and on the device of the head.
+
+    Raises:
+        TypeError: `after` is not affine (a softmax): no fixed number of gates is known.
+        ValueError: sizes that do not fit, an order that is no permutation, a rank that is not possible.
+
+    Source: Müller 2024, Corollary 3.2, sharpened: one output channel makes the tensor of the weight a matrix.
+
+    >>> features, frames = torch.randn(2, 16, 9, 8), torch.randn(2, 8, 9, 8)
+    >>> head = nn.Conv2d(16, 8 * 5 * 5, 1)
+    >>> gated = kernel_head(head, 8, 5)
+    >>> kernels, columns = head(features).flatten(2), nn.functional.unfold(frames, 5, padding=2)
+    >>> picture = (kernels * columns).sum(1).view(2, 1, 9, 8)
+    >>> gated.gates.out_channels, torch.allclose(gated(features, frames), picture, atol=1e-4)
+    (17, True)
+    """
+    taps = frames * kernel_size**2
+    if head.out_channels != taps or kernel_size % 2 == 0 or head.groups != 1:
+        raise ValueError(
+            f"kernel_head: {head} for {frames} frames and kernels of {kernel_size} x {kernel_size}: expected one "
+            f"group, an odd kernel size and {taps} output channels"
+        )
+    letters = order.split()
+    if sorted(letters) != ["t", "u", "v"]:
+        raise ValueError(f"kernel_head: order is {order!r}, expected the letters t, u and v, the slowest first")
+    if rank is not None and rank < 1:
+        raise ValueError(f"kernel_head: rank is {rank}, expected at least 1")
+    weight = head.weight.double()
+    bias = weight.new_zeros(taps) if head.bias is None else head.bias.double()
+    numbers = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
+    if after is not None:
+        numbers = _behind(after, numbers, head)
+    sizes = {"t": frames, "u": kernel_size, "v": kernel_size}
+    places = [letters.index(letter) for letter in "tuv"]
+    numbers = numbers.unflatten(0, [sizes[letter] for letter in letters]).permute(*places, 3).flatten(0, 2)
+    u, s, vt = torch.linalg.svd(numbers, full_matrices=False)
+    exact = max(1, int((s > s[0] * max(numbers.shape) * torch.finfo(torch.float64).eps).sum()))
+    kept = min(rank or exact, exact)
+    gates = nn.Conv2d(
+        head.in_channels,
+        kept,
+        (head.kernel_size[0], head.kernel_size[1]),
+        stride=(head.stride[0], head.stride[1]),
+        padding=head.padding if isinstance(head.padding, str) else (head.padding[0], head.padding[1]),
+        dilation=(head.dilation[0], head.dilation[1]),
+        padding_mode=head.padding_mode,
+    ).to(head.weight)
+    maps = s[:kept, None] * vt[:kept]
+    gates.weight.copy_(maps[:, :-1].view_as(gates.weight))
+    assert gates.bias is not None
+    gates.bias.copy_(maps[:, -1])
+    filters = nn.Conv2d(frames, kept, kernel_size, padding=kernel_size // 2, bias=False).to(head.weight)
+    filters.weight.copy_(u[:, :kept].T.reshape(filters.weight.shape))
+    return GatedHead(gates, filters, s[kept].item() if kept < exact else 0.0)
+
+
+def _behind(after: nn.Module, numbers: Float[Tensor, "taps m"], head: nn.Conv2d) -> Float[Tensor, "taps m"]:
+    """[A, a] of the head and what follows it, if that is affine in the numbers of a pixel."""
+
+    def apply(columns: Tensor) -> Tensor:
+        pixels = columns.T[:, :, None, None]
+        return after(pixels.to(head.weight))[:, :, 0, 0].T.double()
+
+    taps = len(numbers)
+    offset = apply(numbers.new_zeros(taps, 1))
+    if offset.shape[0] != taps:
+        raise ValueError(f"kernel_head: {after} turns {taps} numbers a pixel into {offset.shape[0]}")
+    matrix = apply(torch.eye(taps).to(numbers)) - offset
+    generator = torch.Generator().manual_seed(0)
+    for scale in (1.0, 10.0):
+        probe = scale * torch.randn(taps, 4, dtype=torch.float64, generator=generator).to(numbers)
+        expected = matrix @ probe + offset
+        rounding = 1e-4 if head.weight.dtype != torch.float64 else 1e-9
+        if (apply(probe) - expected).abs().max() > rounding * expected.abs().max():
+            raise TypeError(
+                f"kernel_head: {after} is not affine in the numbers of a pixel: kernels behind it are not linear in "
+                "the features, and no fixed number of gates is known for them"
+            )
+    mapped = matrix @ numbers
+    mapped[:, -1:] += offset
+    return mapped

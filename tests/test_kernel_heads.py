@@ -1,0 +1,107 @@
+"""Kernel heads of networks written by hand, with F.unfold as people write it, become gates."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastweights import convert
+
+T, K = 3, 5
+ORDERS = [" ".join(letters) for letters in itertools.permutations("tuv")]
+
+
+class HandWritten(nn.Module):
+    """A kernel prediction network in plain PyTorch; its head's channels come in any order."""
+
+    def __init__(self, features, kernel, order="t u v", after=None):
+        super().__init__()
+        self.trunk = nn.Conv2d(T, features, 3, padding=1)
+        self.head = nn.Conv2d(features, T * K * K, kernel, padding=kernel // 2)
+        self.order, self.after = order.split(), after or nn.Identity()
+
+    def features(self, frames):
+        return torch.relu(self.trunk(frames))
+
+    def forward(self, frames):
+        sizes = {"t": T, "u": K, "v": K}
+        kernels = self.after(self.head(self.features(frames))).unflatten(1, [sizes[letter] for letter in self.order])
+        kernels = kernels.permute(0, *(1 + self.order.index(letter) for letter in "tuv"), 4, 5).flatten(1, 3)
+        columns = F.unfold(frames, K, padding=K // 2).unflatten(2, frames.shape[-2:])
+        return (kernels * columns).sum(1, keepdim=True)
+
+
+class Projection(nn.Module):
+    def forward(self, kernels):
+        return 0.3 * (kernels - kernels.mean(1, keepdim=True)) + 1 / (T * K * K)
+
+
+def network(*arguments, **named):
+    torch.manual_seed(0)
+    return HandWritten(*arguments, **named).double(), torch.randn(2, T, 9, 7, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("features", "kernel", "gates"), [(6, 1, 7), (6, 3, 55), (20, 3, 75)])
+def test_the_picture_is_the_same(order, features, kernel, gates):
+    model, frames = network(features, kernel, order)
+    gated = convert.kernel_head(model.head, T, K, order=order)
+    assert gated.gates.out_channels == gates
+    assert gated.bound == 0
+    torch.testing.assert_close(gated(model.features(frames), frames), model(frames), rtol=1e-10, atol=1e-10)
+
+
+def test_what_is_affine_behind_the_head_is_taken_in():
+    model, frames = network(6, 1, after=Projection())
+    gated = convert.kernel_head(model.head, T, K, after=Projection())
+    assert gated.gates.out_channels == 7
+    torch.testing.assert_close(gated(model.features(frames), frames), model(frames), rtol=1e-9, atol=1e-9)
+
+
+def test_a_softmax_is_refused():
+    model, _ = network(6, 1)
+    with pytest.raises(TypeError, match="not affine"):
+        convert.kernel_head(model.head, T, K, after=nn.Softmax(dim=1))
+
+
+@pytest.mark.parametrize("rank", [1, 4, 6])
+def test_the_bound_holds_when_gates_are_left_out(rank):
+    model, frames = network(6, 1)
+    gated = convert.kernel_head(model.head, T, K, rank=rank)
+    assert gated.gates.out_channels == rank
+    features = model.features(frames)
+    kernels = torch.einsum("bnhw,ntuv->btuvhw", gated.gates(features), gated.filters.weight).flatten(1, 3)
+    error = (kernels - model.head(features)).norm(dim=1)
+    seen = torch.cat([features, torch.ones_like(features[:, :1])], dim=1).norm(dim=1)
+    assert (error <= gated.bound * seen * (1 + 1e-9)).all()
+    assert error.max() > 1e-3
+
+
+def test_half_resolution_gates_are_interpolated_as_kernels_are():
+    model, frames = network(6, 1)
+    small = model.features(F.avg_pool2d(frames[..., :8, :6], 2))
+    frames = frames[..., :8, :6]
+
+    def up(x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+    columns = F.unfold(frames, K, padding=K // 2).unflatten(2, (8, 6))
+    expected = (up(model.head(small)) * columns).sum(1, keepdim=True)
+    gated = convert.kernel_head(model.head, T, K)
+    torch.testing.assert_close(gated.combine(up(gated.gates(small)), frames), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 4}, "expected one group, an odd kernel size and 100 output channels"),
+        ({"order": "t u u"}, "expected the letters t, u and v"),
+        ({"rank": 0}, "rank is 0"),
+    ],
+)
+def test_bad_input_is_one_sentence(changes, message):
+    settings = {"head": nn.Conv2d(6, T * K * K, 1), "frames": T, "kernel_size": K} | changes
+    with pytest.raises(ValueError, match=message):
+        convert.kernel_head(**settings)
