@@ -1,7 +1,7 @@
 """Frames that move, turn, blur or fail: what each costs, with known motion.
 
 Claim: shake, turns, a moving thing, drifting light or a bad frame do not spoil the picture; a bad frame in a burst
-never costs more than 0.2 dB against the burst without it, and nothing becomes worse than one frame alone.
+never costs more than 0.2 dB against the burst without it.
 Command: `python -m experiments.denoiser.motion_suite`, 4 minutes. Needs FASTWEIGHTS_DATA (McMaster photos; thresholds
 were chosen on others).
 Measured: results/motion_suite.json.

@@ -57,11 +57,9 @@ class NoiseCurve:
     def estimated(cls, noise: Noise) -> "NoiseCurve":
         """Three channels from `estimate_noise`."""
         levels = np.linspace(0, 1, _KNOTS) ** 2
-        std = []
-        for known, values in zip(noise.intensities.numpy(), noise.std.numpy(), strict=True):
-            there = np.isfinite(known)
-            std.append(np.interp(levels, known[there], values[there]))
-        return cls(np.tile(levels, (3, 1)), np.maximum(std, 1e-4))
+        channels = np.tile(levels, (3, 1))
+        std = noise.of(torch.from_numpy(channels)[:, None]).squeeze(1).numpy()
+        return cls(channels, np.maximum(std, 1e-4))
 
     def at(self, light: Picture) -> Picture:
         """Std at every pixel of a picture."""

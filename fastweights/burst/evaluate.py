@@ -160,11 +160,11 @@ def _bursts(request: Request) -> dict[str, Callable[[int], Case]]:
         photos = load_photos(request.source)
         return {name: cases.cases(name, photos) for name in request.sets}
     burst = load(request.source)
-    frames = srgb_encode(torch.stack([burst.light(index) for index in range(len(burst))]))
+    frames = torch.stack([burst.light(index) for index in range(len(burst))])
     truth = _reference(request.reference)
     if frames.shape[1:] != truth.shape:
         raise BurstError(f"frames are {tuple(frames.shape[1:])} and {request.reference} is {tuple(truth.shape)}")
-    case = cases.real_case(frames, truth)
+    case = cases.camera_case(frames, truth)
     return {str(request.source.name): lambda number: case}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -40,6 +41,14 @@ class Noise:
     def at(self, intensity: float) -> Float[Tensor, " c"]:
         """Std of each channel at one intensity, both in linear light: interpolated, constant past the measured ends."""
         return torch.stack([_interpolate(intensity, *pair) for pair in zip(self.intensities, self.std, strict=True)])
+
+    def of(self, light: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
+        """Std at every pixel of a picture in linear light, as `at`."""
+        planes = []
+        for plane, levels, std in zip(light.numpy(), self.intensities, self.std, strict=True):
+            known = levels.isfinite()
+            planes.append(np.interp(plane, levels[known].numpy(), std[known].numpy()))
+        return torch.from_numpy(np.stack(planes)).to(light)
 
     def summary(self) -> str:
         """One line: the std in 8-bit sRGB values at mid grey, or at the measured level nearest to it."""

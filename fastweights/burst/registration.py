@@ -3,7 +3,6 @@
 All is found on frames reduced to about a megapixel and a half; `aligned` applies it where somebody looks.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -136,17 +135,17 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     ([0, 1], [-3.0, 5.0])
     """
     step = max(1, round((burst.size[0] * burst.size[1] / _PIXELS) ** 0.5))
-    greys = [torch.from_numpy(_grey(burst.reduced(index, step))) for index in range(len(burst))]
-    shifts = step * estimate_shifts(greys, reference)
-    target = burst.reduced(reference, step)
-    noise = estimate_noise(torch.stack(list(_roughly_moved(burst, shifts, step))))
+    small = [burst.reduced(index, step) for index in range(len(burst))]
+    shifts = step * estimate_shifts([torch.from_numpy(_grey(frame)) for frame in small], reference)
+    target = small[reference]
+    noise = estimate_noise(_roughly_moved(small, shifts / step))
     motions, fine = [], []
     for index in range(len(burst)):
         if index == reference:
             motions.append(Motion(STILL))
             fine.append(_fine(target))
             continue
-        motion, moved = _motion(target, burst.reduced(index, step), shifts[index].numpy(), step, noise)
+        motion, moved = _motion(target, small[index], shifts[index].numpy(), step, noise)
         shifts[index] = torch.from_numpy(_at_middle(motion.matrix, burst.size)).float()
         motions.append(motion)
         fine.append(_fine(moved))
@@ -204,9 +203,9 @@ def within(x: Float[Tensor, "y x"], y: Float[Tensor, "y x"], size: tuple[int, in
     return (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
 
 
-def _roughly_moved(burst: Burst, shifts: Float[Tensor, "t 2"], step: int) -> Iterator[Float[Tensor, "c h w"]]:
-    for index, (down, right) in enumerate((shifts / step).round().int().tolist()):
-        yield torch.roll(burst.reduced(index, step), (-down, -right), (-2, -1))
+def _roughly_moved(frames: list[Tensor], shifts: Float[Tensor, "t 2"]) -> Float[Tensor, "t c h w"]:
+    moves = zip(frames, shifts.round().int().tolist(), strict=True)
+    return torch.stack([torch.roll(frame, (-down, -right), (-2, -1)) for frame, (down, right) in moves])
 
 
 def _grey(frame: Float[Tensor, "c h w"]) -> np.ndarray:
@@ -266,16 +265,10 @@ def _flow(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> F
 def _misfit(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], noise: Noise) -> Float[Tensor, "h w"]:
     """Mean squared difference around every pixel in units of what noise and part of a pixel's shift explain."""
     soft = _box((reference + frame) / 2, 5)
-    variance = torch.stack([_std(noise, channel, plane) for channel, plane in enumerate(soft)]).square()
+    variance = noise.of(soft).square()
     down, right = torch.gradient(soft, dim=(1, 2))
     explained = 2 * variance + _FRACTION**2 * (down.square() + right.square())
     return _box((frame - reference).square() / explained.clamp(min=1e-8), _WINDOW).mean(0)
-
-
-def _std(noise: Noise, channel: int, light: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    known = noise.intensities[channel].isfinite()
-    levels, std = noise.intensities[channel][known].numpy(), noise.std[channel][known].numpy()
-    return torch.from_numpy(np.interp(light.numpy(), levels, std)).to(light)
 
 
 def _same_scene(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> bool:
