@@ -30,6 +30,8 @@ class TrainConfig:
         patch: pixels of a burst's side.
         truth: "mean", what very many frames would show on average, or "clean", the picture without noise, which is
             darker in the shadows since noisy pixels clip at black; camera task only.
+        aligned: share of the moving bursts whose frames alignment has moved back, up to its error, as `denoise` does;
+            in the others it failed; camera task only.
         upscale: photo pixels per burst pixel, paper task only.
         lr: peak learning rate.
         schedule: "cosine" falls to 0 after a linear warm-up, "constant" stays.
@@ -56,6 +58,7 @@ class TrainConfig:
     batch: int = 4
     patch: int = 128
     truth: Literal["mean", "clean"] = "mean"
+    aligned: float = 0.8
     upscale: int = 4
     lr: float = 6e-4
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -110,6 +113,8 @@ def check(config: TrainConfig, processes: int = 1) -> None:
     for name in ("clip", "seed", "threads", "workers"):
         if getattr(config, name) < 0:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 0")
+    if not 0 <= config.aligned <= 1:
+        raise BurstError(f"aligned is {config.aligned}: give a share of 0 to 1")
     for name in ("ema", "warmup"):
         if not 0 <= getattr(config, name) < 1:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 0 and less than 1")

@@ -54,9 +54,12 @@ class CameraTask(Task):
     patch: int
     slots: int
     truth: Literal["mean", "clean"]
+    aligned: float
 
     def bursts(self, photos: Sequence[np.ndarray], seed: int) -> CameraBursts:
-        return CameraBursts(photos, seed, patch=self.patch, slots=self.slots, truth=self.truth)
+        return CameraBursts(
+            photos, seed, patch=self.patch, slots=self.slots, truth=self.truth, aligned=self.aligned
+        )
 
     def loss(self, network: Network, batch: CameraBurst, step: int) -> Float[Tensor, ""]:
         return camera_loss(self.denoise(network, batch), batch.truth, batch.single_error)

@@ -252,6 +252,28 @@ def test_the_truth_can_be_the_expectation_of_the_frames():
     assert torch.cat(brighter).mean() > 1e-4
 
 
+def test_aligned_bursts_differ_from_the_reference_by_little_and_static_ones_are_copied():
+    soft = cv2.GaussianBlur(photo(), (0, 0), 3)
+    away = {}
+    for share in (0.0, 1.0):
+        many = CameraBursts([soft], 0, patch=32, camera=SILENT, frames=8, aligned=share)
+        apart = [(burst.frames[1:] - burst.frames[:1]).abs().mean() for burst in (many[n] for n in range(60))]
+        away[share] = torch.stack(apart).sort().values
+    # Half stand still; a fifth of the others has frames that are far off, which nothing aligns.
+    assert 20 < (away[1.0] == 0).sum() < 40
+    moved = slice(34, 48)
+    assert (away[1.0][moved] < 0.6 * away[0.0][moved]).all()
+    assert away[1.0][moved].mean() < 0.4 * away[0.0][moved].mean()
+
+
+def test_the_reference_of_an_aligned_burst_is_not_interpolated():
+    many = bursts(camera=SILENT, frames=8, aligned=1.0)
+    for burst in (many[n] for n in range(20)):
+        code = srgb_encode(burst.frames[0]) * 255
+        torch.testing.assert_close(code, code.round(), atol=1e-3, rtol=0)
+        assert (srgb_encode(burst.truth) * 255 - code).abs().max() < 1.1
+
+
 def test_another_truth_is_refused(unchecked_shapes):
     with pytest.raises(BurstError, match="truth='median'"):
         bursts(truth="median")

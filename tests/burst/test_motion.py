@@ -2,7 +2,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
-from fastweights.burst.synthesis.motion import FARTHEST, TAPS, displaced, draw_shifts
+from fastweights.burst.synthesis.motion import FARTHEST, FOUND, TAPS, displaced, draw_found, draw_shifts
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 6))
@@ -43,3 +43,15 @@ def test_half_of_the_bursts_stand_still_and_a_tenth_has_frames_far_off():
 def test_a_single_frame_has_no_far_ones():
     rng = np.random.default_rng(0)
     assert all(np.abs(draw_shifts(rng, 1)).max() <= 0.5 for _ in range(100))
+
+
+def test_alignment_finds_its_share_of_the_near_ones():
+    rng = np.random.default_rng(0)
+    pairs = [(shifts, draw_found(rng, shifts, 0.75)) for shifts in (draw_shifts(rng, 8) for _ in range(2000))]
+    near = [pair for pair in pairs if 0 < np.abs(pair[0] - pair[0][0]).max() <= 2.4]
+    found = [pair for pair in near if pair[1].any()]
+    assert abs(len(found) / len(near) - 0.75) < 0.05
+    assert sum(at.any() for _, at in pairs) == len(found)
+    missed = np.array([at[1:] - (shifts - shifts[0])[1:] for shifts, at in found])
+    assert 0.03 < np.median(missed.std((1, 2))) < 0.06
+    assert all(not at[0].any() and np.abs(at).max() <= FOUND for _, at in found)

@@ -15,7 +15,7 @@ from fastweights.burst.errors import BurstError
 from fastweights.burst.slots import to_slots
 from fastweights.burst.synthesis.bias import with_bias
 from fastweights.burst.synthesis.demosaic import METHODS, mosaic, sites
-from fastweights.burst.synthesis.motion import FARTHEST, TAPS, displaced, draw_shifts
+from fastweights.burst.synthesis.motion import FARTHEST, FOUND, TAPS, displaced, draw_found, draw_shifts
 from fastweights.burst.synthesis.workers import one_thread_in_worker
 from fastweights.burst.transfer import srgb_decode, srgb_encode
 
@@ -30,6 +30,8 @@ _MATRIX = np.array([[1.65, -0.5, -0.15], [-0.2, 1.5, -0.3], [0.0, -0.55, 1.55]])
 _LENS = (0.2, 1.0)
 # Pixels lost at each side to demosaicing, colour smoothing and sharpening.
 _MARGIN = 10
+# And to moving frames back.
+_ROOM = FOUND + TAPS
 # Frames of the reference's scene drawn in addition where the truth is their expectation.
 _EXTRA = 4
 
@@ -169,6 +171,8 @@ class CameraBursts(Dataset[CameraBurst]):
     `shoot` with `draw_camera` -> linearised -> `to_slots`. Half of the bursts are static; 40 % have residual shifts of
     std 0.6 px an axis; in 10 % some frames are also up to 16 px off. The number of frames is `slots` with
     probability 0.7, otherwise uniform in 2..24. `camera` fixes the camera instead, `frames` their number.
+    aligned is the share of the others of which alignment has moved the frames back onto the reference, by interpolation
+    and up to its error (`draw_found`); all frames lie as they were shot at 0.
     truth="clean" is the reference without noise, but with the fixed pattern of the sensor where the burst is static:
     there nothing tells it from texture. truth="mean" is what the mean of very many frames shows (`with_bias`).
 
@@ -196,6 +200,7 @@ class CameraBursts(Dataset[CameraBurst]):
         camera: Camera | None = None,
         frames: int | None = None,
         truth: Truth = "clean",
+        aligned: float = 0.0,
     ) -> None:
         needed = _outer(patch, FARTHEST)
         for i, photo in enumerate(photos):
@@ -210,7 +215,7 @@ class CameraBursts(Dataset[CameraBurst]):
                 f"{patch=}, {seed=}, {truth=}"
             )
         self.photos, self.seed, self.patch, self.slots = photos, seed, patch, slots
-        self.length, self.camera, self.frames, self.truth = length, camera, frames, truth
+        self.length, self.camera, self.frames, self.truth, self.aligned = length, camera, frames, truth, aligned
 
     def __len__(self) -> int:
         return self.length
@@ -223,19 +228,24 @@ class CameraBursts(Dataset[CameraBurst]):
         camera = draw_camera(rng) if self.camera is None else self.camera
         count = self.frames or (self.slots if rng.random() < 0.7 else int(rng.integers(2, 25)))
         shifts = draw_shifts(rng, count)
-        inner = self.patch + 2 * _MARGIN
-        reach = FARTHEST if np.abs(shifts).max() > 3 else 3 if shifts.any() else -TAPS
+        found = draw_found(rng, shifts, self.aligned) if self.aligned else np.zeros_like(shifts)
+        room = _ROOM if found.any() else 0
+        inner = self.patch + 2 * (_MARGIN + room)
+        reach = FARTHEST if np.abs(shifts).max() > FOUND else FOUND if shifts.any() else -TAPS
         scene = self._scene(rng, inner + 2 * (reach + TAPS))
         scenes = np.stack([displaced(scene, shift, inner) for shift in shifts])
         if self.truth == "mean":
             scenes = np.concatenate([scenes, np.repeat(scenes[:1], _EXTRA, 0)])
         # What all frames of a static burst have in common cannot be told from the scene.
         pixels, truth = shoot(scenes, camera, rng, keep_pattern=not shifts.any())
-        frames = torch.from_numpy(_DECODED[pixels]).permute(0, 3, 1, 2).contiguous()
-        first = torch.from_numpy(pixels[0]).permute(2, 0, 1) / 255
+        light = _DECODED[pixels]
         if self.truth == "mean":
-            frames, extra = frames[:count], frames[count:]
-            truth = with_bias(truth, extra)
+            truth = with_bias(truth, torch.from_numpy(light[count:]).permute(0, 3, 1, 2))
+        part = slice(room, room + self.patch)
+        truth = truth[:, part, part].contiguous()
+        light = np.stack([displaced(one, -far, self.patch) for one, far in zip(light[:count], found, strict=True)])
+        frames = torch.from_numpy(np.maximum(light, 0)).permute(0, 3, 1, 2).contiguous()
+        first = torch.from_numpy(pixels[0, part, part]).permute(2, 0, 1) / 255
         return CameraBurst(*to_slots(frames, self.slots), truth, (first - srgb_encode(truth)).abs().mean())
 
     def _scene(self, rng: np.random.Generator, size: int) -> np.ndarray:
