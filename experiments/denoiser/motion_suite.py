@@ -24,7 +24,8 @@ from fastweights.burst.align import estimate_shifts
 from fastweights.burst.aligned import Aligned
 from fastweights.burst.frames import Burst, load
 from fastweights.burst.models import Denoiser
-from fastweights.burst.registration import Motion, Registration, register, unregistered
+from fastweights.burst.motion import Motion, Registration, unregistered
+from fastweights.burst.registration import register
 from fastweights.burst.slots import to_slots
 from fastweights.burst.synthesis.camera import draw_camera, shoot
 from fastweights.burst.synthesis.photos import load_photos

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fastweights.burst.frames import Burst
-from fastweights.burst.registration import Motion, Registration, fetch, within
+from fastweights.burst.motion import Motion, Registration, fetch, within
 
 # Side of the windows that are taken for samples, and how many by how many.
 _SIDE, _NUMBER = 192, 4
@@ -32,14 +32,16 @@ class Aligned:
         parts, seen = zip(*(self._window(index, motion, rows, columns) for index, motion in pairs), strict=True)
         aligned = torch.stack(parts)
         for index, out in enumerate(aligned):
-            missing = ~seen[index]
+            if seen[index].all():
+                continue
+            y, x = (~seen[index]).nonzero(as_tuple=True)
             for step in range(1, len(parts)):
-                if not missing.any():
-                    break
                 other = (index + step) % len(parts)
-                taken = missing & seen[other]
-                out[..., taken] = aligned[other][..., taken]
-                missing &= ~taken
+                there = seen[other][y, x]
+                out[:, y[there], x[there]] = aligned[other][:, y[there], x[there]]
+                y, x = y[~there], x[~there]
+                if not len(y):
+                    break
         return aligned
 
     def samples(self) -> Iterator[Float[Tensor, "t c h w"]]:
@@ -54,26 +56,38 @@ class Aligned:
         """A window of a moved frame, and where it fits."""
         height, width = self._burst.size
         shift = motion.shift
-        whole = shift is not None and all(abs(part - round(part)) < _WHOLE for part in shift)
-        x, y = motion.places(rows, columns)
-        if whole:
-            x, y = x.round(), y.round()
-        seen = within(x, y, (height, width)) & motion.fitting(rows, columns)
-        top, bottom = _span(y, height, 0 if whole else _REACH)
-        left, right = _span(x, width, 0 if whole else _REACH)
-        part = self._burst.light(index, slice(top, bottom), slice(left, right))
-        if whole:
-            down, across = y[:, 0].long() - top, x[0].long() - left
-            part = part[:, down.clamp(0, bottom - top - 1)[:, None], across.clamp(0, right - left - 1)]
+        if shift is not None and all(abs(part - round(part)) < _WHOLE for part in shift):
+            down, right = (round(part) for part in shift)
+            part, inside = self._copied(
+                index, range(rows.start + down, rows.stop + down), range(columns.start + right, columns.stop + right)
+            )
         else:
-            part = fetch(part, x - left, y - top)
+            x, y = motion.places(rows, columns)
+            inside = within(x, y, (height, width))
+            window = _span(y, height), _span(x, width)
+            part = fetch(self._burst.light(index, *window), x - window[1].start, y - window[0].start)
+        seen = inside if motion.fits is None else inside & motion.fitting(rows, columns)
         return (part if motion.gain == 1 else motion.gain * part), seen
 
+    def _copied(self, index: int, rows: range, columns: range) -> tuple[Float[Tensor, "c y x"], Bool[Tensor, "y x"]]:
+        """Whole pixels of a frame, beyond its border the border's, and where they lie inside."""
+        kept = [
+            (min(max(at.start, 0), length - 1), max(min(at.stop, length), 1))
+            for at, length in zip((rows, columns), self._burst.size, strict=True)
+        ]
+        part = self._burst.light(index, *(slice(*side) for side in kept))
+        (y, in_y), (x, in_x) = (
+            (torch.tensor(at).clamp(start, stop - 1) - start, [start <= place < stop for place in at])
+            for at, (start, stop) in zip((rows, columns), kept, strict=True)
+        )
+        inside = torch.tensor(in_y)[:, None] & torch.tensor(in_x)
+        return (part if inside.all() else part[:, y[:, None], x]), inside
 
-def _span(places: Float[Tensor, "y x"], length: int, reach: int) -> tuple[int, int]:
+
+def _span(places: Float[Tensor, "y x"], length: int) -> slice:
     """The part of an axis that holds the places and what their interpolation needs; at least one pixel."""
-    start = min(max(int(places.min()) - reach, 0), length - 1)
-    return start, max(start + 1, min(int(places.max()) + reach + 2, length))
+    start = min(max(int(places.min()) - _REACH, 0), length - 1)
+    return slice(start, max(start + 1, min(int(places.max()) + _REACH + 2, length)))
 
 
 def _spread(length: int) -> list[slice]:

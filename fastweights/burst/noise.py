@@ -13,6 +13,8 @@ from torch import Tensor
 from fastweights.burst.transfer import srgb_decode, srgb_encode
 
 _BLOCK = 8
+# Of light, in which the noise of a picture is looked up.
+_STEPS = 1 << 14
 _BINS = 16
 _FEWEST_BLOCKS = 12
 # Of the blocks of one intensity, the smooth quarter is asked: what moves there changes little.
@@ -44,11 +46,14 @@ class Noise:
 
     def of(self, light: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
         """Std at every pixel of a picture in linear light, as `at`."""
+        steps = np.linspace(0, 1, _STEPS)
+        index = (light.clamp(0, 1) * (_STEPS - 1)).round().long()
         planes = []
-        for plane, levels, std in zip(light.numpy(), self.intensities, self.std, strict=True):
+        for plane, levels, std in zip(index, self.intensities, self.std, strict=True):
             known = levels.isfinite()
-            planes.append(np.interp(plane, levels[known].numpy(), std[known].numpy()))
-        return torch.from_numpy(np.stack(planes)).to(light)
+            table = np.interp(steps, levels[known].numpy(), std[known].numpy())
+            planes.append(torch.from_numpy(table).to(light)[plane])
+        return torch.stack(planes)
 
     def summary(self) -> str:
         """One line: the std in 8-bit sRGB values at mid grey, or at the measured level nearest to it."""

@@ -17,9 +17,10 @@ from fastweights.burst import precision as precisions
 from fastweights.burst.aligned import Aligned
 from fastweights.burst.errors import BurstError
 from fastweights.burst.frames import Arrays, Burst, Files, Transfer, load
+from fastweights.burst.motion import Registration, unregistered
 from fastweights.burst.noise import Noise, estimate_noise
 from fastweights.burst.precision import Precision
-from fastweights.burst.registration import Registration, register, unregistered
+from fastweights.burst.registration import register
 from fastweights.burst.sharpness import sharpest
 from fastweights.burst.slots import to_slots
 from fastweights.burst.tiles import by_tiles

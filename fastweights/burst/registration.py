@@ -4,16 +4,18 @@ All is found on frames reduced to about a megapixel and a half; `aligned` applie
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from fastweights.burst.align import estimate_shifts
 from fastweights.burst.frames import Burst
+from fastweights.burst.motion import STILL, Motion, Registration, fetch, within
 from fastweights.burst.noise import Noise, estimate_noise
 from fastweights.burst.transfer import srgb_encode
 
@@ -37,84 +39,6 @@ _MEASURABLE = 0.05
 _ALIKE, _STRUCTURE = 0.5, 0.05
 
 
-@dataclass(frozen=True)
-class Motion:
-    """Where one frame shows what the reference shows, for a picture and for its copy `step` times smaller.
-
-    matrix: takes a place (x, y, 1) of the reference to the frame's. flow: displacement (right, down) to be added where
-    `flows`, and where the frame `fits` the reference, each for every pixel of the small copy; None is nowhere and
-    everywhere. gain: what the frame's light has to be multiplied by.
-    """
-
-    matrix: np.ndarray
-    flow: Float[Tensor, "2 h w"] | None = None
-    flows: Bool[Tensor, "h w"] | None = None
-    fits: Bool[Tensor, "h w"] | None = None
-    gain: float = 1.0
-    step: int = 1
-
-    @property
-    def shift(self) -> tuple[float, float] | None:
-        """(down, right) if that is all that moved."""
-        turned = self.flow is not None or (self.matrix[:, :2] != np.eye(2)).any()
-        return None if turned else (float(self.matrix[1, 2]), float(self.matrix[0, 2]))
-
-    def places(self, rows: slice, columns: slice) -> tuple[Float[Tensor, "y x"], Float[Tensor, "y x"]]:
-        """x and y in the frame of what the reference shows in a window."""
-        y = torch.arange(rows.start, rows.stop, dtype=torch.float32)[:, None]
-        x = torch.arange(columns.start, columns.stop, dtype=torch.float32)
-        across, down = (a * x + b * y + t for a, b, t in self.matrix.tolist())
-        if self.flow is not None and self.flows is not None:
-            small_y, small_x = self._small(rows, columns)
-            moved = self.flows[small_y[:, None], small_x]
-            across = across + moved * self.flow[0, small_y[:, None], small_x]
-            down = down + moved * self.flow[1, small_y[:, None], small_x]
-        return across, down
-
-    def fitting(self, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
-        """Where the frame fits, in a window."""
-        if self.fits is None:
-            return torch.ones(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
-        small_y, small_x = self._small(rows, columns)
-        return self.fits[small_y[:, None], small_x]
-
-    def _small(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        assert self.fits is not None
-        height, width = self.fits.shape
-        y = torch.arange(rows.start, rows.stop) // self.step
-        x = torch.arange(columns.start, columns.stop) // self.step
-        return y.clamp(max=height - 1), x.clamp(max=width - 1)
-
-
-STILL = np.eye(2, 3)
-
-
-@dataclass(frozen=True)
-class Registration:
-    """How the frames of a burst lie.
-
-    kept: numbers of the frames that fit, the reference first; motions: theirs. shifts: displacement (down, right) of
-    the middle of every frame of the burst in pixels; turns: its rotation in degrees; gains: what its light is
-    multiplied by. fitting: the part of every frame that fits the reference. detail: how much of the detail that the
-    others agree on every frame has, about 1; NaN where there is too little to say, or the frame was left out before.
-    """
-
-    kept: list[int]
-    motions: list[Motion]
-    shifts: Float[Tensor, "t 2"]
-    turns: Float[Tensor, " t"]
-    gains: Float[Tensor, " t"]
-    fitting: Float[Tensor, " t"]
-    detail: Float[Tensor, " t"]
-
-
-def unregistered(number: int, reference: int) -> Registration:
-    """Frames taken as they lie."""
-    kept = [reference, *(index for index in range(number) if index != reference)]
-    zeros, ones = torch.zeros(number), torch.ones(number)
-    return Registration(kept, [Motion(STILL)] * number, torch.zeros(number, 2), zeros, ones, ones, ones)
-
-
 def register(burst: Burst, reference: int = 0) -> Registration:
     """Find shake, turns, moving things and drifting light of a burst, and the frames that do not fit.
 
@@ -135,10 +59,10 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     ([0, 1], [-3.0, 5.0])
     """
     step = max(1, round((burst.size[0] * burst.size[1] / _PIXELS) ** 0.5))
-    small = [burst.reduced(index, step) for index in range(len(burst))]
-    shifts = step * estimate_shifts([torch.from_numpy(_grey(frame)) for frame in small], reference)
+    small = [_Copy(burst.reduced(index, step)) for index in range(len(burst))]
+    shifts = step * estimate_shifts([torch.from_numpy(copy.grey) for copy in small], reference)
     target = small[reference]
-    noise = estimate_noise(_roughly_moved(small, shifts / step))
+    noise = estimate_noise(_roughly_moved([copy.light for copy in small], shifts / step))
     motions, fine = [], []
     for index in range(len(burst)):
         if index == reference:
@@ -163,23 +87,34 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     return Registration(kept, [_cautious(motions[index]) for index in kept], shifts, turns, gains, fitting, detail)
 
 
-def _motion(
-    target: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], shift: np.ndarray, step: int, noise: Noise
-) -> tuple[Motion, Float[Tensor, "c h w"]]:
+@dataclass(frozen=True)
+class _Copy:
+    """A small copy of a frame, its grey encoding made once."""
+
+    light: Float[Tensor, "c h w"]
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        return np.ascontiguousarray(srgb_encode(self.light.mean(0)).numpy())
+
+
+def _motion(target: _Copy, frame: _Copy, shift: np.ndarray, step: int, noise: Noise) -> tuple[Motion, _Copy]:
     """The motion of a frame, and its small copy moved."""
-    small = _whole_frame(_grey(target), _grey(frame), shift / step)
-    height, width = target.shape[-2:]
+    small = _whole_frame(target.grey, frame.grey, shift / step)
+    height, width = target.light.shape[-2:]
     window = slice(0, height), slice(0, width)
     x, y = Motion(small).places(*window)
-    whole = fetch(frame, x, y)
-    gain = _gain(target, whole)
-    flow = _flow(target, gain * whole)
-    shaken = fetch(frame, x + flow[0], y + flow[1])
-    misfits = [_misfit(target, gain * one, noise) for one in (whole, shaken)]
+    fetched = fetch(frame.light, x, y)
+    gain = _gain(target.light, fetched)
+    whole = _Copy(gain * fetched)
+    flow = _flow(target.grey, whole.grey)
+    shaken = gain * fetch(frame.light, x + flow[0], y + flow[1])
+    explained = _explained(target.light, whole.light, noise)
+    misfits = [_misfit(target.light, one, explained) for one in (whole.light, shaken)]
     flows = misfits[1] < _BETTER * misfits[0]
-    moved = gain * torch.where(flows, shaken, whole)
+    moved = _Copy(torch.where(flows, shaken, whole.light)) if flows.any() else whole
     inside = within(x + flows * flow[0], y + flows * flow[1], (height, width))
-    fits = (torch.where(flows, misfits[1], misfits[0]) < _MISFIT) & inside & _same_scene(target, moved)
+    fits = (torch.where(flows, misfits[1], misfits[0]) < _MISFIT) & inside & _same_scene(target.grey, moved.grey)
     matrix = small.astype(np.float64)
     centre = (step - 1) / 2
     matrix[:, 2] = step * matrix[:, 2] + centre - matrix[:, :2] @ [centre, centre]
@@ -188,28 +123,9 @@ def _motion(
     return Motion(matrix, None, None, fits, gain, step), moved
 
 
-def fetch(frame: Float[Tensor, "c h w"], x: Float[Tensor, "y x"], y: Float[Tensor, "y x"]) -> Float[Tensor, "c y x"]:
-    """The frame at places between its pixels (Lanczos); beyond the border the border's pixels."""
-    across, down = (np.ascontiguousarray(at.numpy(), np.float32) for at in (x, y))
-    planes = [
-        cv2.remap(np.ascontiguousarray(plane), across, down, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
-        for plane in frame.numpy()
-    ]
-    return torch.from_numpy(np.stack(planes)).clamp(min=0)
-
-
-def within(x: Float[Tensor, "y x"], y: Float[Tensor, "y x"], size: tuple[int, int]) -> Bool[Tensor, "y x"]:
-    """Whether places lie in a frame of height and width `size`."""
-    return (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
-
-
 def _roughly_moved(frames: list[Tensor], shifts: Float[Tensor, "t 2"]) -> Float[Tensor, "t c h w"]:
     moves = zip(frames, shifts.round().int().tolist(), strict=True)
     return torch.stack([torch.roll(frame, (-down, -right), (-2, -1)) for frame, (down, right) in moves])
-
-
-def _grey(frame: Float[Tensor, "c h w"]) -> np.ndarray:
-    return np.ascontiguousarray(srgb_encode(frame.mean(0)).numpy())
 
 
 def _whole_frame(target: np.ndarray, moved: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -248,13 +164,12 @@ def _gain(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> f
     return gain if 0.5 < gain < 2 and abs(gain - 1) > _STEADY else 1.0
 
 
-def _flow(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> Float[Tensor, "2 h w"]:
+def _flow(reference: np.ndarray, frame: np.ndarray) -> Float[Tensor, "2 h w"]:
     """Displacement (right, down) that the whole-frame motion leaves, coarse: of what is softened first."""
-    if min(reference.shape[-2:]) < _SMALLEST:
-        return torch.zeros(2, *reference.shape[-2:])
+    if min(reference.shape) < _SMALLEST:
+        return torch.zeros(2, *reference.shape)
     soft = [
-        np.ascontiguousarray((cv2.GaussianBlur(_grey(one), (0, 0), _SOFT).clip(0, 1) * 255).round().astype(np.uint8))
-        for one in (reference, frame)
+        (cv2.GaussianBlur(grey, (0, 0), _SOFT).clip(0, 1) * 255).round().astype(np.uint8) for grey in (reference, frame)
     ]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(2)
@@ -262,29 +177,31 @@ def _flow(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> F
     return flow.permute(2, 0, 1).clamp(-_FARTHEST, _FARTHEST)
 
 
-def _misfit(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], noise: Noise) -> Float[Tensor, "h w"]:
-    """Mean squared difference around every pixel in units of what noise and part of a pixel's shift explain."""
+def _explained(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], noise: Noise) -> Tensor:
+    """The squared difference that noise and part of a pixel's shift explain."""
     soft = _box((reference + frame) / 2, 5)
-    variance = noise.of(soft).square()
     down, right = torch.gradient(soft, dim=(1, 2))
-    explained = 2 * variance + _FRACTION**2 * (down.square() + right.square())
-    return _box((frame - reference).square() / explained.clamp(min=1e-8), _WINDOW).mean(0)
+    slopes = down.square_().add_(right.square_())
+    return noise.of(soft).square_().mul_(2).add_(slopes, alpha=_FRACTION**2).clamp_(min=1e-8)
 
 
-def _same_scene(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"]) -> bool:
+def _misfit(reference: Float[Tensor, "c h w"], frame: Float[Tensor, "c h w"], explained: Tensor) -> Tensor:
+    """Mean squared difference around every pixel in units of what is explained."""
+    return _box(((frame - reference).square_() / explained).mean(0, keepdim=True), _WINDOW)[0]
+
+
+def _same_scene(ours: np.ndarray, theirs: np.ndarray) -> bool:
     """Whether coarse pictures correlate, or hold nothing that could: two frames alone do not tell noise from misfit."""
-    grey = srgb_encode(reference).mean(0, keepdim=True)
-    ours, theirs = _box(grey, _WINDOW), _box(srgb_encode(frame).mean(0, keepdim=True), _WINDOW)
-    contrast = ours.var()
-    if contrast <= _STRUCTURE * (grey - ours).square().mean():
+    coarse, other = (cv2.blur(grey, (_WINDOW, _WINDOW)) for grey in (ours, theirs))
+    contrast = coarse.var()
+    if contrast <= _STRUCTURE * np.square(ours - coarse).mean():
         return True
-    together = ((ours - ours.mean()) * (theirs - theirs.mean())).mean()
-    return bool(together > _ALIKE * (contrast * theirs.var()).sqrt())
+    together = ((coarse - coarse.mean()) * (other - other.mean())).mean()
+    return bool(together > _ALIKE * np.sqrt(contrast * other.var()))
 
 
-def _fine(frame: Float[Tensor, "c h w"]) -> Float[Tensor, "h w"]:
-    grey = srgb_encode(frame).mean(0, keepdim=True)
-    return (_box(grey, 3) - _box(grey, 9))[0]
+def _fine(copy: _Copy) -> Float[Tensor, "h w"]:
+    return torch.from_numpy(cv2.blur(copy.grey, (3, 3)) - cv2.blur(copy.grey, (9, 9)))
 
 
 def _detail(fine: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:

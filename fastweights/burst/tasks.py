@@ -57,9 +57,7 @@ class CameraTask(Task):
     aligned: float
 
     def bursts(self, photos: Sequence[np.ndarray], seed: int) -> CameraBursts:
-        return CameraBursts(
-            photos, seed, patch=self.patch, slots=self.slots, truth=self.truth, aligned=self.aligned
-        )
+        return CameraBursts(photos, seed, patch=self.patch, slots=self.slots, truth=self.truth, aligned=self.aligned)
 
     def loss(self, network: Network, batch: CameraBurst, step: int) -> Float[Tensor, ""]:
         return camera_loss(self.denoise(network, batch), batch.truth, batch.single_error)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from fastweights.axes import Axes, Patches, Sequence
@@ -120,17 +121,10 @@ def _mixture_product(structure: Mixture, axes: Patches, code: Tensor | Upsampled
 def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
     """conv(V), multiply by the gates, transposed conv(U): the hidden maps are held, patches are not."""
     if per_frame:
-        alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
-        return torch.stack([_gated_product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
+        return _frame_by_frame(_gated_product, structure, axes, code, x)
     gates: Any = expand(code, x)
-    filters: Any = structure.v
     extra = x.shape[1:-3]
-    images = x.reshape(-1, *x.shape[-3:])
-    v = filters.unflatten(1, (x.shape[-3], axes.kernel_size, axes.kernel_size)).to(x.dtype)
-    if axes.padding_mode == "zeros":
-        hidden = F.conv2d(images, v, stride=axes.stride, padding=axes.border)
-    else:
-        hidden = F.conv2d(axes.pad(images), v, stride=axes.stride)
+    hidden = _hidden(structure, axes, x.reshape(-1, *x.shape[-3:]))
     hidden = hidden.unflatten(0, (x.shape[0], -1)) * gates.unsqueeze(1)
     hidden = hidden.flatten(0, 1).to(x.dtype)
     if structure.u is None:
@@ -142,9 +136,42 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
     return y.reshape(x.shape[0], *extra, *y.shape[1:])
 
 
+def _gated_sum(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor, per_frame: bool) -> Tensor:
+    """One output channel: conv(V), then a sum over the hidden maps with gates interpolated on the way."""
+    if per_frame:
+        return _frame_by_frame(_gated_sum, structure, axes, code, x)
+    u = cast(Tensor, structure.u)[0, :, None, None]
+    small = code if isinstance(code, Upsampled) else Upsampled(code, 1, (x.shape[-2], x.shape[-1]))
+    # A low-precision code does not round U.
+    gates = (small.code.to(torch.promote_types(small.code.dtype, u.dtype)) * u).unflatten(1, (-1, 1, 1))
+    # Image by image: less is held, and maps that lie together are read faster.
+    images = [x] if x.ndim == 4 else x.unbind(1)
+    sums = [local_conv(_hidden(structure, axes, one), gates, upsample=small.factor, rule=small.rule) for one in images]
+    return (sums[0] if x.ndim == 4 else torch.stack(sums, 1)).to(x.dtype)
+
+
+def _hidden(structure: Gated, axes: Patches, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m y x"]:
+    filters: Any = structure.v
+    v = filters.unflatten(1, (images.shape[1], axes.kernel_size, axes.kernel_size)).to(images.dtype)
+    if axes.padding_mode == "zeros":
+        return F.conv2d(images, v, stride=axes.stride, padding=axes.border)
+    return F.conv2d(axes.pad(images), v, stride=axes.stride)
+
+
+def _frame_by_frame(product: Callable[..., Tensor], structure: Gated, axes: Patches, code: Code, x: Tensor) -> Tensor:
+    """Each index of axis -3 alone, stacked on -4."""
+    alone = torch.eye(x.shape[-3], dtype=x.dtype, device=x.device)[:, :, None, None]
+    return torch.stack([product(structure, axes, code, x * mask, False) for mask in alone], dim=-4)
+
+
 def _gates_fit(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor) -> bool:
     # With u the identity and output patches, the hidden maps would be patches themselves: nothing is gained.
     return structure.v is not None and (structure.u is not None or axes.out_kernel_size == 1)
+
+
+def _gates_add_up(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor) -> bool:
+    one = structure.v is not None and structure.u is not None and structure.out_features == 1
+    return one and _is_local(structure, axes, code, x)
 
 
 def _one_weight_an_image(structure: Structure, axes: Patches, code: Code, x: Tensor) -> bool:
@@ -237,6 +264,7 @@ def _attention_product(
 TABLE = (
     Row("local_conv", Direct, Patches, (Tensor, Upsampled), _is_local, _local_product),
     Row("head, local_conv", Mixture, Patches, (Tensor, Upsampled), _is_local, _mixture_product),
+    Row("conv, local_conv", Gated, Patches, (Tensor, Upsampled), _gates_add_up, _gated_sum),
     Row("conv, multiply, conv", Gated, Patches, (Tensor, Upsampled), _gates_fit, _gated_product),
     Row("shared_conv", Direct, Patches, (Tensor, Separable), _one_weight_an_image, _shared_product),
     Row("mixed kernel, shared_conv", Mixture, Patches, (Tensor,), _one_weight_an_image, _shared_product),

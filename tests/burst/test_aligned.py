@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fastweights.burst.aligned import Aligned
 from fastweights.burst.frames import load
-from fastweights.burst.registration import STILL, Motion, Registration
+from fastweights.burst.motion import STILL, Motion, Registration
 
 
 def shifted(down, right, **more):

@@ -189,7 +189,7 @@ class CameraBursts(Dataset[CameraBurst]):
     ((8, 3, 48, 48), (3, 48, 48), 8)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         photos: Sequence[np.ndarray],
         seed: int,

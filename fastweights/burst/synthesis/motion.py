@@ -8,7 +8,7 @@ FARTHEST = 16
 _STATIC, _RESIDUAL, _STRAY = 0.5, 0.6, 2.4
 # Farthest that alignment moves a frame back: what strays from the reference without being far off.
 FOUND = 3
-# Std in pixels of what alignment misses, from burst to burst: `register` had .007 to .4, mostly .02, on held-back bursts.
+# Std in pixels of what alignment misses, from burst to burst: `register` had .007 to .4, mostly .02.
 _MISSED = (0.01, 0.2)
 
 
