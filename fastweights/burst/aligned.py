@@ -1,5 +1,6 @@
 """Windows of a registered burst in linear light, made when they are asked for."""
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -45,29 +46,36 @@ class Aligned:
         return aligned
 
     def samples(self) -> Iterator[Float[Tensor, "t c h w"]]:
-        """The whole of a small burst, or 4 x 4 windows of 192 x 192 pixels, spread evenly over a large one."""
-        for rows in _spread(self._burst.size[0]):
-            for columns in _spread(self._burst.size[1]):
-                yield self.light(rows, columns)
+        """The windows of `spread`."""
+        return (self.light(*window) for window in spread(self._burst.size))
 
     def _window(
         self, index: int, motion: Motion, rows: slice, columns: slice
     ) -> tuple[Float[Tensor, "c y x"], Bool[Tensor, "y x"]]:
         """A window of a moved frame, and where it fits."""
-        height, width = self._burst.size
         shift = motion.shift
         if shift is not None and all(abs(part - round(part)) < _WHOLE for part in shift):
             down, right = (round(part) for part in shift)
             part, inside = self._copied(
                 index, range(rows.start + down, rows.stop + down), range(columns.start + right, columns.stop + right)
             )
+            flowing = motion.flowing(rows, columns)
+            if flowing.any():
+                fetched, there = self._fetched(index, *motion.places(rows, columns))
+                part, inside = torch.where(flowing, fetched, part), torch.where(flowing, there, inside)
         else:
-            x, y = motion.places(rows, columns)
-            inside = within(x, y, (height, width))
-            window = _span(y, height), _span(x, width)
-            part = fetch(self._burst.light(index, *window), x - window[1].start, y - window[0].start)
+            part, inside = self._fetched(index, *motion.places(rows, columns))
         seen = inside if motion.fits is None else inside & motion.fitting(rows, columns)
         return (part if motion.gain == 1 else motion.gain * part), seen
+
+    def _fetched(
+        self, index: int, x: Float[Tensor, "y x"], y: Float[Tensor, "y x"]
+    ) -> tuple[Float[Tensor, "c y x"], Bool[Tensor, "y x"]]:
+        """What lies between the pixels of a frame, and where it lies inside."""
+        height, width = self._burst.size
+        window = _span(y, height), _span(x, width)
+        part = self._burst.light(index, *window)
+        return fetch(part, x - window[1].start, y - window[0].start), within(x, y, (height, width))
 
     def _copied(self, index: int, rows: range, columns: range) -> tuple[Float[Tensor, "c y x"], Bool[Tensor, "y x"]]:
         """Whole pixels of a frame, beyond its border the border's, and where they lie inside."""
@@ -88,6 +96,11 @@ def _span(places: Float[Tensor, "y x"], length: int) -> slice:
     """The part of an axis that holds the places and what their interpolation needs; at least one pixel."""
     start = min(max(int(places.min()) - _REACH, 0), length - 1)
     return slice(start, max(start + 1, min(int(places.max()) + _REACH + 2, length)))
+
+
+def spread(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """The whole of a small picture, or 4 x 4 windows of 192 x 192 pixels, spread evenly over a large one."""
+    return itertools.product(_spread(size[0]), _spread(size[1]))
 
 
 def _spread(length: int) -> list[slice]:

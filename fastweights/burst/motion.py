@@ -27,8 +27,8 @@ class Motion:
 
     @property
     def shift(self) -> tuple[float, float] | None:
-        """(down, right) if that is all that moved."""
-        turned = self.flow is not None or (self.matrix[:, :2] != np.eye(2)).any()
+        """(down, right) of all that does not flow, None if the frame is turned."""
+        turned = (self.matrix[:, :2] != np.eye(2)).any()
         return None if turned else (float(self.matrix[1, 2]), float(self.matrix[0, 2]))
 
     def places(self, rows: slice, columns: slice) -> tuple[Float[Tensor, "y x"], Float[Tensor, "y x"]]:
@@ -36,26 +36,31 @@ class Motion:
         y = torch.arange(rows.start, rows.stop, dtype=torch.float32)[:, None]
         x = torch.arange(columns.start, columns.stop, dtype=torch.float32)
         across, down = (a * x + b * y + t for a, b, t in self.matrix.tolist())
-        if self.flow is not None and self.flows is not None:
-            small_y, small_x = self._small(rows, columns)
-            moved = self.flows[small_y[:, None], small_x]
-            across = across + moved * self.flow[0, small_y[:, None], small_x]
-            down = down + moved * self.flow[1, small_y[:, None], small_x]
+        if self.flow is not None:
+            moved = self.flowing(rows, columns)
+            flow = self._part(self.flow, rows, columns)
+            across, down = across + moved * flow[0], down + moved * flow[1]
         return across, down
+
+    def flowing(self, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
+        """Where the flow is added, in a window."""
+        if self.flows is None:
+            return torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
+        return self._part(self.flows, rows, columns)
 
     def fitting(self, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
         """Where the frame fits, in a window."""
         if self.fits is None:
             return torch.ones(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
-        small_y, small_x = self._small(rows, columns)
-        return self.fits[small_y[:, None], small_x]
+        return self._part(self.fits, rows, columns)
 
-    def _small(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        assert self.fits is not None
-        height, width = self.fits.shape
-        y = torch.arange(rows.start, rows.stop) // self.step
-        x = torch.arange(columns.start, columns.stop) // self.step
-        return y.clamp(max=height - 1), x.clamp(max=width - 1)
+    def _part(self, small: Tensor, rows: slice, columns: slice) -> Tensor:
+        """A window of what is known for the pixels of the small copy; what that left over is as its border."""
+        y, x = (
+            (torch.arange(at.start, at.stop) // self.step).clamp(max=length - 1)
+            for at, length in zip((rows, columns), small.shape[-2:], strict=True)
+        )
+        return small[..., y[:, None], x]
 
 
 STILL = np.eye(2, 3)

@@ -3,6 +3,7 @@
 All is found on frames reduced to about a megapixel and a half; `aligned` applies it where somebody looks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fastweights.burst.align import estimate_shifts
+from fastweights.burst.aligned import spread
 from fastweights.burst.frames import Burst
 from fastweights.burst.motion import STILL, Motion, Registration, fetch, within
 from fastweights.burst.noise import Noise, estimate_noise
@@ -62,7 +64,7 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     small = [_Copy(burst.reduced(index, step)) for index in range(len(burst))]
     shifts = step * estimate_shifts([torch.from_numpy(copy.grey) for copy in small], reference)
     target = small[reference]
-    noise = estimate_noise(_roughly_moved([copy.light for copy in small], shifts / step))
+    noise = estimate_noise(*_samples([copy.light for copy in small], shifts / step))
     motions, fine = [], []
     for index in range(len(burst)):
         if index == reference:
@@ -123,9 +125,15 @@ def _motion(target: _Copy, frame: _Copy, shift: np.ndarray, step: int, noise: No
     return Motion(matrix, None, None, fits, gain, step), moved
 
 
-def _roughly_moved(frames: list[Tensor], shifts: Float[Tensor, "t 2"]) -> Float[Tensor, "t c h w"]:
-    moves = zip(frames, shifts.round().int().tolist(), strict=True)
-    return torch.stack([torch.roll(frame, (-down, -right), (-2, -1)) for frame, (down, right) in moves])
+def _samples(frames: list[Tensor], shifts: Float[Tensor, "t 2"]) -> Iterator[Float[Tensor, "t c y x"]]:
+    """Windows of all frames, moved by whole pixels; what lies beyond a border comes from the other side."""
+    tall, wide = frames[0].shape[-2:]
+    moves = list(zip(frames, shifts.round().int().tolist(), strict=True))
+    for rows, columns in spread((tall, wide)):
+        y, x = torch.arange(rows.start, rows.stop), torch.arange(columns.start, columns.stop)
+        yield torch.stack(
+            [frame[:, ((y + down) % tall)[:, None], (x + right) % wide] for frame, (down, right) in moves]
+        )
 
 
 def _whole_frame(target: np.ndarray, moved: np.ndarray, shift: np.ndarray) -> np.ndarray:
