@@ -39,9 +39,10 @@ class UNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Upsampled:
         size = images.shape[-2], images.shape[-1]
-        padded = F.pad(images, (0, -size[1] % 4, 0, -size[0] % 4), mode="replicate")
-        padded = padded.contiguous(memory_format=torch.channels_last)
-        half = self.middle(F.avg_pool2d(self.fine(padded), 2))
+        if size[0] % 4 or size[1] % 4:
+            images = F.pad(images, (0, -size[1] % 4, 0, -size[0] % 4), mode="replicate")
+        images = images.contiguous(memory_format=torch.channels_last)
+        half = self.middle(F.avg_pool2d(self.fine(images), 2))
         quarter = self.coarse(F.avg_pool2d(half, 2))
         raised = Upsampled(quarter, 2, (half.shape[-2], half.shape[-1]), self.rule).dense()
         features = self.merge(torch.cat([raised, half], dim=1))
@@ -90,5 +91,5 @@ def initialise(module: nn.Module, scheme: str) -> None:
 def _convolutions(*channels: int) -> nn.Sequential:
     layers = []
     for before, after in itertools.pairwise(channels):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.denoiser import ablation
 from experiments.denoiser.real_burst import by_region, figures
 from experiments.mueller2024 import fm_dynamics
 from fastweights import convert_fm
@@ -144,3 +145,15 @@ def test_the_list_of_claims():
     done = subprocess.run([sys.executable, "-m", "experiments"], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "\npython -m experiments.mueller2024.theorems\n" in done.stdout
     assert "docs/reproduction.md" in done.stdout
+
+
+def test_ablation_makes_the_rows_that_the_result_lacks(data, tmp_path):
+    small = ("--steps", 1, "--count", 2, "--patch", 32, "--result", tmp_path / "r.json")
+    run("denoiser.ablation", *small, data=data)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert set(result["psnr"]) == {"mean of the frames", *ablation.ROWS}
+    kept = result["psnr of each burst"].pop("one kernel for the colours")
+    (tmp_path / "r.json").write_text(json.dumps(result))
+    shown = run("denoiser.ablation", *small, data=data)
+    assert json.loads((tmp_path / "r.json").read_text())["psnr of each burst"]["one kernel for the colours"] == kept
+    assert "as shipped ━" not in shown
