@@ -1,8 +1,8 @@
 """What each choice in the camera denoiser is worth: one thing changed at a time, trained alike, judged alike.
 
 Claim: noise as a camera's files have it, colours denoised together, a kernel of its own for chroma, kernels that sum to
-one and a start at the mean of the frames each help. Command: `python -m experiments.denoiser.ablation`, 10 minutes a
-row on one thread (a row that was written is not made again), 1 seed. Needs FASTWEIGHTS_DATA: training photos alone,
+one and a start at the mean of the frames each help. Command: `python -m experiments.denoiser.ablation`, 5 to 15 minutes
+a row on one thread (a row that was written is not made again), 1 seed. Needs FASTWEIGHTS_DATA: training photos alone,
 the bursts that judge are of held-back ones. Every row starts afresh and sees the same bursts, by the loss and schedule
 of `fastweights train` but far shorter, so small differences say how fast a network learns, not what it would reach.
 Measured: results/ablation.json.
@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,26 +25,27 @@ from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from experiments import report
-from fastweights.burst import evaluate
+from fastweights.burst import evaluate, weights
 from fastweights.burst.losses import psnr
-from fastweights.burst.models import CameraDenoiser, ModelConfig
+from fastweights.burst.models import CameraDenoiser
 from fastweights.burst.settings import TrainConfig, learning_rate
 from fastweights.burst.statistics import burst_statistics
+from fastweights.burst.synthesis.bias import with_bias
 from fastweights.burst.synthesis.camera import CameraBurst, CameraBursts, draw_camera
 from fastweights.burst.synthesis.photos import load_photos, split
 from fastweights.burst.tasks import CameraTask
 from fastweights.burst.transfer import srgb_decode, srgb_encode
 
 RESULT = Path("results/ablation.json")
-MODEL = ModelConfig(
-    task="camera", kind="gated", width=32, post=100, kernel_size=7, maps=32, out_kernel_size=1, unit_sum=True
-)
+MODEL = weights.load("gated").config
 SEED, JUDGED_SEED = 0, 20180518
+# Frames beside the burst's, of which the shadows' bias is estimated.
+EXTRA = 4
 app = App(help=__doc__, help_format="plaintext")
 
 
 class WhiteBursts(Dataset[CameraBurst]):
-    """The bursts of `CameraBursts` with white noise in linear light instead: of the sensor, as strong in all colours."""
+    """The bursts of `CameraBursts` with noise added to finished pictures: white, and alike in all colours."""
 
     def __init__(self, photos: Sequence[np.ndarray], seed: int, patch: int):
         self.settings: dict[str, Any] = {"photos": photos, "seed": seed, "patch": patch, "frames": 8, "aligned": 0.8}
@@ -55,11 +56,14 @@ class WhiteBursts(Dataset[CameraBurst]):
         silent = dataclasses.replace(camera, shot=0.0, read=0.0, pattern=(0.0, 0.0), blotches=0.0)
         burst = CameraBursts(**self.settings, camera=silent, truth="clean")[number]
         gain = (camera.gains[0] + 1 + camera.gains[1]) / 3
-        std = (camera.shot * gain * burst.frames + (camera.read * gain) ** 2).sqrt()
-        noisy = burst.frames + std * torch.from_numpy(rng.standard_normal(burst.frames.shape, dtype=np.float32))
-        frames = srgb_decode((srgb_encode(noisy.clamp(0, 1)) * 255).round() / 255)
-        error = (srgb_encode(frames[0]) - srgb_encode(burst.truth)).abs().mean()
-        return CameraBurst(frames, burst.counts, burst.truth, error)
+        still = torch.cat([burst.frames, burst.truth.expand(EXTRA, -1, -1, -1)])
+        std = (camera.shot * gain * still + (camera.read * gain) ** 2).sqrt()
+        noisy = still + std * torch.from_numpy(rng.standard_normal(still.shape, dtype=np.float32))
+        shot = srgb_decode((srgb_encode(noisy.clamp(0, 1)) * 255).round() / 255)
+        truth = with_bias(burst.truth, shot[-EXTRA:])
+        frames = shot[: len(burst.frames)]
+        error = (srgb_encode(frames[0]) - srgb_encode(truth)).abs().mean()
+        return CameraBurst(frames, burst.counts, truth, error)
 
 
 class Grey(CameraDenoiser):
@@ -90,7 +94,7 @@ def random_start(network: CameraDenoiser) -> CameraDenoiser:
     """Heads of full size: the first picture is far from the mean of the frames."""
     for weight in (network.luma, network.chroma):
         with torch.no_grad():
-            weight.predictor[0].weight.mul_(200)
+            cast(nn.Conv2d, cast(nn.Sequential, weight.predictor)[0]).weight.mul_(200)
     return network
 
 
@@ -149,7 +153,7 @@ class Mean(nn.Module):
 
 
 @app.default
-def main(*, steps: int = 1200, count: int = 96, patch: int = 128, result: Path = RESULT) -> None:
+def main(*, steps: int = 800, count: int = 96, patch: int = 128, result: Path = RESULT) -> None:
     """Train and judge every row that the result lacks, and print the table.
 
     Args:
