@@ -157,3 +157,24 @@ def test_ablation_makes_the_rows_that_the_result_lacks(data, tmp_path):
     shown = run("denoiser.ablation", *small, data=data)
     assert json.loads((tmp_path / "r.json").read_text())["psnr of each burst"]["one kernel for the colours"] == kept
     assert "as shipped ━" not in shown
+
+
+@pytest.mark.slow
+def test_survival(data, tmp_path):
+    run(
+        "denoiser.survival",
+        "--steps",
+        6,
+        "--every",
+        2,
+        "--kills",
+        1,
+        "--width",
+        4,
+        "--result",
+        tmp_path / "r.json",
+        data=data,
+    )
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["same weights"]
+    assert result["same losses"]
