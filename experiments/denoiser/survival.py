@@ -34,8 +34,8 @@ def start(out: Path, steps: int, every: int, width: int, launcher: tuple[str, ..
     pace = ("--steps", steps, "--save-every", every, "--log-every", 1, "--eval-every", steps, "--eval-bursts", 4)
     command = ["-m", "fastweights", "train", "--data", photos, "--out", out, *shape, *pace, "--threads", 1]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, *launcher, *map(str, command)], env=environment, **quiet)
+    words, nowhere = [sys.executable, *launcher, *map(str, command)], subprocess.DEVNULL
+    return subprocess.Popen(words, env=environment, stdout=nowhere, stderr=nowhere)
 
 
 def losses(out: Path) -> list[float]:

@@ -42,7 +42,7 @@ def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
 def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:
     """The published loss and data on a short schedule; the seed draws the first weights and the bursts."""
     photos = Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"
-    out = runs / f"{name}-seed{seed}"
+    out = runs / f"{name}{'' if steps == STEPS else f'-{steps}'}-seed{seed}"
     return TrainConfig(
         (str(photos),),
         str(out),
@@ -80,6 +80,21 @@ def price(model: ModelConfig) -> dict[str, Any]:
         "multiply-adds": found.multiply_adds,
         "largest tensor": list(found.largest),
         "channels of the largest code": model.maps if model.kind == "gated" else model.frames * model.kernel_size**2,
+    }
+
+
+def crossing(trained: dict[int, float], line: float) -> dict[str, float]:
+    """Where PSNR a + b log2(steps), fitted to trainings of several lengths, meets a line: an extrapolation."""
+    steps, figures = np.log2(list(trained)), np.array(list(trained.values()))
+    slope, start = np.polyfit(steps, figures, 1)
+    rest = figures - (start + slope * steps)
+    spread = float(np.sqrt((rest**2).sum() / max(1, len(rest) - 2)))
+    meets = [2 ** ((line - start + shift) / slope) for shift in (-spread, 0, spread)]
+    return {
+        "dB a doubling": round(float(slope), 2),
+        "residual": round(spread, 2),
+        "steps": round(meets[1]),
+        "at one residual less and more": [round(one) for one in meets[::2]],
     }
 
 
