@@ -9,10 +9,12 @@ Measured: results/table1_burst.json.
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cyclopts import App
@@ -22,10 +24,12 @@ from fastweights import cost
 from fastweights.burst import cases, evaluate, methods, weights
 from fastweights.burst.models import ModelConfig, build
 from fastweights.burst.settings import TrainConfig
-from fastweights.burst.synthesis.photos import load_photos
+from fastweights.burst.synthesis.photos import load_photos, split
+from fastweights.burst.train import VALIDATION_SEED
 from fastweights.burst.train import train as train_network
 
 RESULT = Path("results/table1_burst.json")
+PICTURE = Path("docs/images/table1_burst.png")
 RUNS = Path("runs/table1")
 TEST_SEED = 2024
 STEPS = 7000
@@ -105,7 +109,9 @@ def curve(folder: Path) -> list[list[float]]:
 
 
 @app.command
-def judge(*, count: int = 72, sets: tuple[str, ...] = (), runs: Path = RUNS, result: Path = RESULT) -> None:
+def judge(
+    *, count: int = 72, sets: tuple[str, ...] = (), runs: Path = RUNS, result: Path = RESULT, picture: Path = PICTURE
+) -> None:
     """Compare all trained networks and the classical methods on McMaster.
 
     Args:
@@ -113,13 +119,14 @@ def judge(*, count: int = 72, sets: tuple[str, ...] = (), runs: Path = RUNS, res
         sets: The sets, by default all of the paper's protocol.
         runs: Folder of the runs.
         result: The JSON file written.
+        picture: The plot written.
     """
     photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
     trained = {path.parent.name: weights.load(path) for path in sorted(runs.glob("*/weights.safetensors"))}
     content: dict[str, Any] = {"bursts of a set": count, "test seed": TEST_SEED, "sets": {}}
     content["networks"] = {
         name: price(network.config)
-        | {"curve": curve(runs / name), "steps": weights.card(runs / name / "weights.safetensors").get("steps")}
+        | {"curve": curve(runs / name), "steps": weights.card(runs / name / "weights.safetensors")["training"]["steps"]}
         for name, network in trained.items()
     }
     for name in sets or tuple(one for one in cases.SETS if one.startswith("paper")):
@@ -130,7 +137,41 @@ def judge(*, count: int = 72, sets: tuple[str, ...] = (), runs: Path = RUNS, res
             print(f"{name:12} {key:24} {score.psnr:6.2f} ± {score.psnr_error:.2f} dB  SSIM {score.ssim:.4f}")
         for key, found in content["sets"][name]["differences"].items():
             print(f"{name:12} {key}: {found['difference']:+.2f} ± {found['error']:.2f} dB")
+    content["BM3D on the curves' bursts"] = line = bm3d_line()
+    lengths = {
+        row["steps"]: row["curve"][-1][1]
+        for name, row in content["networks"].items()
+        if re.fullmatch(r"kpn(-\d+)?-seed0", name)
+    }
+    if len(lengths) > 1:
+        content["kpn meets BM3D"] = crossing(lengths, line)
+        print(content["kpn meets BM3D"])
     report.write(result, content)
+    plot(content, picture)
+
+
+def bm3d_line(count: int = 48) -> float:
+    """PSNR in dB of the BM3D pipeline on the held-back bursts of the trainings' curves."""
+    _, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
+    way = {"BM3D": methods.classical()["align + BM3D"]}
+    scores, _ = evaluate.evaluate(cases.cases("paper", held_back, VALIDATION_SEED), count, way)
+    return round(scores["BM3D"].psnr, 2)
+
+
+def plot(content: dict[str, Any], path: Path) -> None:
+    """PSNR against training steps, beside the BM3D pipeline on the same bursts."""
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, row in content["networks"].items():
+        steps, figures = zip(*row["curve"][1:], strict=True)
+        axes.plot(steps, figures, label=name.replace("-seed0", ""))
+    line = content["BM3D on the curves' bursts"]
+    axes.axhline(line, color="black", linestyle="--", label="align + mean + stabilised BM3D")
+    axes.set(
+        xlabel="training steps of four bursts", ylabel="PSNR in dB, unclipped", xscale="log", ylim=(line - 5, line + 1)
+    )
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
 
 
 def _differences(each: dict[str, list[float]], trained: dict[str, Any]) -> dict[str, dict[str, float]]:

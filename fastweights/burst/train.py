@@ -24,7 +24,7 @@ from fastweights.burst.synthesis.photos import load_photos, split
 from fastweights.burst.tasks import CameraTask, Figures, Network, PaperTask, Task, Validation
 from fastweights.burst.weights import load, save_weights
 
-_VALIDATION_SEED = 20180518  # the same held-back bursts for every run, whatever its seed
+VALIDATION_SEED = 20180518  # the same held-back bursts for every run, whatever its seed
 _SMOOTHING = 0.02
 
 
@@ -202,7 +202,7 @@ def _validation(config: TrainConfig, task: Task, photos: Sequence[np.ndarray], d
     return Validation(
         task,
         photos,
-        seed=_VALIDATION_SEED,
+        seed=VALIDATION_SEED,
         count=config.eval_bursts,
         batch=config.batch,
         move=lambda batch: _to(device, batch),
