@@ -31,7 +31,8 @@ from fastweights.burst.models import CameraDenoiser
 from fastweights.burst.settings import TrainConfig, learning_rate
 from fastweights.burst.statistics import burst_statistics
 from fastweights.burst.synthesis.bias import with_bias
-from fastweights.burst.synthesis.camera import CameraBurst, CameraBursts, draw_camera
+from fastweights.burst.synthesis.camera import draw_camera
+from fastweights.burst.synthesis.camera_bursts import CameraBurst, CameraBursts
 from fastweights.burst.synthesis.photos import load_photos, split
 from fastweights.burst.tasks import CameraTask
 from fastweights.burst.transfer import srgb_decode, srgb_encode
@@ -112,7 +113,7 @@ def train(row: str, photos: Sequence[np.ndarray], steps: int, patch: int) -> nn.
     """A network of a row, trained: its weights averaged along the way, as `fastweights train` does."""
     torch.manual_seed(SEED)
     network = ROWS[row]()
-    task = CameraTask(patch, MODEL.frames, "mean", 0.8)
+    task = CameraTask(patch, MODEL.frames, "mean", aligned=0.8, jpeg=0.0)
     bursts: Any = WhiteBursts(photos, SEED, patch) if row == "white noise" else task.bursts(photos, SEED)
     config = TrainConfig(("photos",), "", MODEL, steps=steps)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -136,7 +137,7 @@ def train(row: str, photos: Sequence[np.ndarray], steps: int, patch: int) -> nn.
 @torch.no_grad()
 def judge(network: nn.Module, photos: Sequence[np.ndarray], count: int, patch: int) -> list[float]:
     """PSNR of each of `count` camera bursts of held-back photos."""
-    bursts = CameraTask(patch, MODEL.frames, "mean", 0.8).bursts(photos, JUDGED_SEED)
+    bursts = CameraTask(patch, MODEL.frames, "mean", aligned=0.8, jpeg=0.0).bursts(photos, JUDGED_SEED)
     figures = []
     for number in range(count):
         burst = CameraBurst(*default_collate([bursts[number]]))

@@ -19,7 +19,8 @@ from cyclopts import App
 from experiments import report
 from fastweights.burst import cases, evaluate, weights
 from fastweights.burst.slots import to_slots
-from fastweights.burst.synthesis.camera import Camera, CameraBursts
+from fastweights.burst.synthesis.camera import Camera
+from fastweights.burst.synthesis.camera_bursts import CameraBursts
 from fastweights.burst.synthesis.motion import draw_shifts
 from fastweights.burst.synthesis.photos import load_photos, split
 

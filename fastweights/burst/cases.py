@@ -10,12 +10,12 @@ from torch import Tensor
 from fastweights.burst.baselines import NoiseCurve
 from fastweights.burst.errors import BurstError
 from fastweights.burst.noise import estimate_noise
-from fastweights.burst.synthesis.camera import CameraBursts
+from fastweights.burst.synthesis.camera_bursts import CameraBursts, Truth
 from fastweights.burst.synthesis.paper import GAINS, PaperBursts
 from fastweights.burst.transfer import kpn_encode, srgb_decode, srgb_encode
 
 FRAMES = 8
-SETS = ("camera", "camera-mean", "paper", *(f"paper-gain{gain}" for gain in GAINS))
+SETS = ("camera", "camera-mean", "camera-jpeg", "paper", *(f"paper-gain{gain}" for gain in GAINS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,8 @@ def cases(name: str, photos: Sequence[np.ndarray], seed: int = 0, patch: int = 1
     """The bursts of a set as a function of their number: the same for every method and at every call.
 
     "camera": 8 frames of a random camera (`CameraBursts`), in sRGB, clipped, against the picture without noise;
-    "camera-mean": against what very many such frames would show on average, with brighter shadows. "paper": the
+    "camera-mean": against what very many such frames would show on average, with brighter shadows. "camera-jpeg": the
+    same, and the frames went through JPEG of quality 80 to 98. "paper": the
     papers' protocol with random noise, unclipped, as in Table 1 of Müller 2024. "paper-gain1" to "paper-gain8": its
     noise at a gain, white level 1, clipped, as Mildenhall et al. 2018. Raises BurstError for another name.
 
@@ -54,7 +55,10 @@ def cases(name: str, photos: Sequence[np.ndarray], seed: int = 0, patch: int = 1
     if name not in SETS:
         raise BurstError(f"no set {name!r}: expected one of {', '.join(SETS)}")
     if name.startswith("camera"):
-        bursts = CameraBursts(photos, seed, patch=patch, frames=FRAMES, truth="clean" if name == "camera" else "mean")
+        truth: Truth = "clean" if name == "camera" else "mean"
+        bursts = CameraBursts(
+            photos, seed, patch=patch, frames=FRAMES, truth=truth, jpeg=1.0 if name == "camera-jpeg" else 0.0
+        )
         return lambda number: camera_case(*bursts[number][0::2])
     gain = None if name == "paper" else int(name.removeprefix("paper-gain"))
     grey = PaperBursts(photos, seed, patch=patch, gain=gain)

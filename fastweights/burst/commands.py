@@ -135,7 +135,7 @@ def evaluate(
 
     Args:
         source: A folder of clean photos; with --reference a burst's folder.
-        sets: Bursts to make: camera, camera-mean, paper (random noise), paper-gain1, -gain2, -gain4, -gain8.
+        sets: Bursts to make: camera, camera-mean, camera-jpeg, paper (random noise), paper-gain1, -2, -4, -8.
         reference: The clean picture of the burst in `source`: a photo, or .npy of linear light (H, W, 3).
         model: Networks that ship or .safetensors files; by default those that ship.
         count: Bursts of a set.

@@ -32,6 +32,7 @@ class TrainConfig:
             darker in the shadows since noisy pixels clip at black; camera task only.
         aligned: share of the moving bursts whose frames alignment has moved back, up to its error, as `denoise` does;
             in the others it failed; camera task only.
+        jpeg: share of the bursts whose frames went through JPEG of quality 80 to 98, camera task only.
         upscale: photo pixels per burst pixel, paper task only.
         lr: peak learning rate.
         schedule: "cosine" falls to 0 after a linear warm-up, "constant" stays.
@@ -59,6 +60,7 @@ class TrainConfig:
     patch: int = 128
     truth: Literal["mean", "clean"] = "mean"
     aligned: float = 0.8
+    jpeg: float = 0.4
     upscale: int = 4
     lr: float = 6e-4
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -113,8 +115,9 @@ def check(config: TrainConfig, processes: int = 1) -> None:
     for name in ("clip", "seed", "threads", "workers"):
         if getattr(config, name) < 0:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 0")
-    if not 0 <= config.aligned <= 1:
-        raise BurstError(f"aligned is {config.aligned}: give a share of 0 to 1")
+    for name in ("aligned", "jpeg"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise BurstError(f"{name} is {getattr(config, name)}: give a share of 0 to 1")
     for name in ("ema", "warmup"):
         if not 0 <= getattr(config, name) < 1:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 0 and less than 1")

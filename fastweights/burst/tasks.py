@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from fastweights.burst.losses import annealing_weight, camera_loss, paper_loss, psnr
-from fastweights.burst.synthesis.camera import CameraBurst, CameraBursts
+from fastweights.burst.synthesis.camera_bursts import CameraBurst, CameraBursts
 from fastweights.burst.synthesis.paper import PaperBurst, PaperBursts, noise_map
 from fastweights.burst.transfer import srgb_encode
 
@@ -55,9 +55,12 @@ class CameraTask(Task):
     slots: int
     truth: Literal["mean", "clean"]
     aligned: float
+    jpeg: float
 
     def bursts(self, photos: Sequence[np.ndarray], seed: int) -> CameraBursts:
-        return CameraBursts(photos, seed, patch=self.patch, slots=self.slots, truth=self.truth, aligned=self.aligned)
+        return CameraBursts(
+            photos, seed, patch=self.patch, slots=self.slots, truth=self.truth, aligned=self.aligned, jpeg=self.jpeg
+        )
 
     def loss(self, network: Network, batch: CameraBurst, step: int) -> Float[Tensor, ""]:
         return camera_loss(self.denoise(network, batch), batch.truth, batch.single_error)

@@ -162,7 +162,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
 def _task(config: TrainConfig) -> Task:
     model = config.model
     if model.task == "camera":
-        return CameraTask(config.patch, model.frames, config.truth, config.aligned)
+        return CameraTask(config.patch, model.frames, config.truth, config.aligned, config.jpeg)
     return PaperTask(
         config.patch, model.frames, config.upscale, config.steps, config.annealed, config.one_frame, config.seed
     )

@@ -7,7 +7,8 @@ import torch
 
 from fastweights.burst.errors import BurstError
 from fastweights.burst.slots import to_slots
-from fastweights.burst.synthesis.camera import Camera, CameraBursts, draw_camera, shoot
+from fastweights.burst.synthesis.camera import Camera, draw_camera, shoot
+from fastweights.burst.synthesis.camera_bursts import CameraBursts
 from fastweights.burst.synthesis.motion import draw_shifts
 from fastweights.burst.transfer import srgb_decode, srgb_encode
 

@@ -123,5 +123,5 @@ def test_bad_input_is_one_line(photo, tmp_path, capsys, monkeypatch, arguments, 
 
 
 def test_another_set_is_refused(photo):
-    with pytest.raises(BurstError, match="expected one of camera, camera-mean, paper"):
+    with pytest.raises(BurstError, match="expected one of camera, camera-mean, camera-jpeg, paper"):
         cases("night", [photo])
