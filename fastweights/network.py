@@ -43,10 +43,12 @@ class HyperNetwork(nn.Module):
         features: k; default `out_features` of the predictor's last layer that has one.
         route: "auto" chooses by counting; "materialise" and "reassociate" (chains of known layers only), "vmap" and
             "loop" force one.
-        memory_limit: most bytes that a head may hold.
+        memory_limit: most bytes that a head may hold, and that the weights of all contexts of a call may take where
+            they are formed; 1 GiB.
 
     Raises:
-        ValueError: a pattern or a size that does not fit, a head above the memory limit; the message names both.
+        ValueError: a pattern or a size that does not fit, a head or weights above the memory limit; the message names
+            both, and what fits.
 
     Source: Galanti and Wolf 2020, Sec. 2; delta: Ortiz 2023; heads: Ha 2016, Sitzmann 2020, Müller 2024.
 
@@ -74,12 +76,11 @@ class HyperNetwork(nn.Module):
     ):
         super().__init__()
         self.primary = copy.deepcopy(primary)
-        self.predictor, self.delta, self.route = predictor, delta, route
+        self.predictor, self.delta, self.route, self.memory_limit = predictor, delta, route, memory_limit
         self.aliases = _matching(self.primary, (predict,) if isinstance(predict, str) else tuple(predict))
         values = [self.primary.get_parameter(names[0]) for names in self.aliases]
         self.shapes = {names[0]: tuple(value.shape) for names, value in zip(self.aliases, values, strict=True)}
-        numbers = sum(map(math.prod, self.shapes.values()))
-        self.features = numbers if head is None else features or last_size(predictor)
+        self.features = self._numbers() if head is None else features or last_size(predictor)
         built = Given(list(self.shapes.values())) if head is None else self._build(head, values, memory_limit)
         self.head: Head = built.to(device=values[0].device, dtype=values[0].dtype)
         if not delta:
@@ -94,7 +95,10 @@ class HyperNetwork(nn.Module):
 
     def weights(self, context: Any) -> dict[str, Tensor]:
         """The predicted tensors by name, (*shape) for one context or (B, *shape) for a batch."""
-        return {name: tensor.dense() for name, tensor in self._tensors(self._code(context)).items()}
+        code = self._code(context)
+        if code.ndim == 2:
+            self._check_memory(code, len(code) * self._numbers())
+        return {name: tensor.dense() for name, tensor in self._tensors(code).items()}
 
     def bake(self, context: Any) -> nn.Module:
         """The primary as a plain module with the weights of one context, to export or to train on.
@@ -142,8 +146,9 @@ class HyperNetwork(nn.Module):
         return taken
 
     def extra_repr(self) -> str:
-        numbers = sum(map(math.prod, self.shapes.values()))
-        return f"{len(self.shapes)} predicted tensors, {numbers} numbers, delta={self.delta}, route={self.route}"
+        return (
+            f"{len(self.shapes)} predicted tensors, {self._numbers()} numbers, delta={self.delta}, route={self.route}"
+        )
 
     def _run(self, x: Any, context: Any, grouped: bool, taken: dict[str, str] | None) -> Any:
         inputs = x if isinstance(x, tuple) else (x,)
@@ -163,7 +168,8 @@ class HyperNetwork(nn.Module):
         modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
         if modules is not None:
             named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
-            run = routes.Chain(modules, named, None if self.route == "auto" else self.route)  # type: ignore[arg-type]
+            order = None if self.route == "auto" else self.route
+            run = routes.Chain(modules, named, order, lambda formed: self._check_memory(code, formed))  # type: ignore[arg-type]
             y = run(inputs[0])
             taken.update(run.orders)
             if not run.orders:
@@ -174,6 +180,7 @@ class HyperNetwork(nn.Module):
                 f"route={self.route!r}: {type(self.primary).__name__} is no chain of known layers on batches of "
                 "samples; pass route='auto'"
             )
+        self._check_memory(code, len(code) * self._numbers())
         return self._plain({name: tensor.dense() for name, tensor in tensors.items()}, inputs, taken)
 
     def _plain(self, weights: dict[str, Tensor], inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
@@ -201,6 +208,23 @@ class HyperNetwork(nn.Module):
             name: PredictedTensor(structure, part, self.primary.get_parameter(name) if self.delta else None, shape)  # type: ignore[arg-type]
             for (name, shape), structure, part in parts
         }
+
+    def _numbers(self) -> int:
+        """Predicted numbers of one context."""
+        return sum(map(math.prod, self.shapes.values()))
+
+    def _check_memory(self, code: Tensor, numbers: int) -> None:
+        """Whether so many predicted numbers may be formed for all contexts; those of one context always may."""
+        contexts, size = len(code), code.element_size()
+        if contexts == 1 or numbers * size <= self.memory_limit:
+            return
+        fitting = max(self.memory_limit // (self._numbers() * size), 1)
+        raise ValueError(
+            f"HyperNetwork: forming the weights of {contexts} contexts takes {_mebibytes(numbers * size)} or more, "
+            f"above memory_limit={_mebibytes(self.memory_limit)}; pass at most {fitting} contexts a call, predict "
+            "fewer weights, or take a head whose weights need not be formed, LowRank or GatedWeights with "
+            "route='reassociate' (chains of linear layers and convolutions)"
+        )
 
     def _build(self, head: HeadSetting, values: list[nn.Parameter], memory_limit: int) -> Head:
         shapes, size = list(self.shapes.values()), values[0].element_size()

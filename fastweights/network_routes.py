@@ -6,7 +6,8 @@ B groups in front of what the primary takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -88,13 +89,21 @@ def needs_loop(primary: nn.Module) -> bool:
 
 
 class Chain:
-    """Runs a chain of modules on samples of all contexts at once; `orders` says what was chosen for each weight."""
+    """Runs a chain of modules on samples of all contexts at once; `orders` says what was chosen for each weight.
+
+    `check` is told how many predicted numbers a call has formed so far, biases and gains not counted, and may refuse.
+    """
 
     def __init__(
-        self, modules: list[tuple[str, nn.Module]], tensors: Mapping[str, PredictedTensor], order: Order | None
+        self,
+        modules: list[tuple[str, nn.Module]],
+        tensors: Mapping[str, PredictedTensor],
+        order: Order | None,
+        check: Callable[[int], None],
     ):
-        self.modules, self.tensors, self.order = modules, tensors, order
+        self.modules, self.tensors, self.order, self.check = modules, tensors, order, check
         self.orders: dict[str, Order] = {}
+        self.formed = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, N, ...) -> (B, N, ...)."""
@@ -125,13 +134,21 @@ class Chain:
         if products.has_unformed_convolution(module, weight.structure):
             pixels = products.output_pixels(module, tuple(x.shape[2:])) * (x.shape[0] // contexts)
             order = self._order(prefix, weight, contexts, pixels)
+        else:
+            self._form(weight, contexts)
         return products.convolution(module, weight, x, own_bias, contexts, order)
 
     def _order(self, prefix: str, weight: PredictedTensor, contexts: int, rows: int) -> Order:
         j, i = matrix_shape(weight.shape)
         order = self.order or products.cheaper(weight.structure, j, i, contexts, rows)
         self.orders[f"{prefix}weight"] = order
+        if order == "materialise":
+            self._form(weight, contexts)
         return order
+
+    def _form(self, weight: PredictedTensor, contexts: int) -> None:
+        self.formed += contexts * math.prod(weight.shape)
+        self.check(self.formed)
 
 
 def _norm(

@@ -304,6 +304,36 @@ def test_memory_limit_is_counted_before_anything_is_made():
         HyperNetwork(primary, nn.Linear(4, 256))
 
 
+@pytest.mark.parametrize("route", ["materialise", "vmap", "loop"])
+@pytest.mark.parametrize("head", [heads.Linear(), heads.LowRank(2)])
+def test_memory_limit_of_the_weights_of_all_contexts(head, route):
+    """A set of weights is 64 x 64 + 64 numbers, 16 KiB and a little: three sets fit into 50 KiB, four do not."""
+    primary, predictor = nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(3, 2)
+    hyper = HyperNetwork(primary, predictor, head=head, delta=True, route=route)
+    hyper.memory_limit = 50 * 2**10
+    x, context = torch.randn(4, 2, 64), torch.randn(4, 3)
+    hyper(x[:3], context[:3], grouped=True)
+    hyper(x, context[0])  # one context for all
+    message = (
+        r"weights of 4 contexts takes 0\.1 MiB or more, above memory_limit=0\.0 MiB; pass at most 3 contexts a call"
+    )
+    with pytest.raises(ValueError, match=message):
+        hyper(x, context, grouped=True)
+    with pytest.raises(ValueError, match=message):
+        hyper.weights(context)
+    # The way out that the message names.
+    hyper.route = "reassociate"
+    expected = torch.stack([hyper(one, c) for one, c in zip(x, context, strict=True)])
+    torch.testing.assert_close(hyper(x, context, grouped=True), expected)
+
+
+def test_memory_limit_of_a_convolution_that_cannot_be_reassociated():
+    hyper = HyperNetwork(nn.Conv2d(4, 4, 3, groups=2), nn.Linear(3, 2), memory_limit=1500)
+    hyper(torch.randn(4, 4, 5, 5), torch.randn(4, 3))
+    with pytest.raises(ValueError, match="pass at most 4 contexts a call"):
+        hyper(torch.randn(6, 4, 5, 5), torch.randn(6, 3))
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_holds_the_numbers_it_says(head):
     setting, delta = HEADS[head]

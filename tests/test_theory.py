@@ -112,9 +112,32 @@ def test_theorem1_constant_follows_from_the_bump():
     n = bound.value(eps)
     assert 5 * eps == pytest.approx(1 / ((1 + 1.5 * math.pi) * (n + 1) ** (1 / 3)))
     assert theory.theorem1(m=4, r=2).constant is None
+    # Slack q, and the width bound that it follows from: (5 + 2 q) eps = the width at N.
+    n = theory.theorem1(m=3, slack=0.5).value(eps)
+    assert 6 * eps == pytest.approx(1 / ((1 + 1.5 * math.pi) * (n + 1) ** (1 / 3)))
+    with pytest.raises(ValueError, match="pass bump_norm"):
+        theory.width_error(10, m=2, r=2)
     assert theory.theorem1(m=4, r=2, bump_norm=10.0).value(eps) == pytest.approx((1 / (50 * eps)) ** 2 - 1)
     with pytest.raises(ValueError, match="Theorem 3 fixes the exponent 4 only, no constant is known"):
         theory.theorem3(2, 3).value(0.1)
+
+
+def test_a_linear_head_is_a_bottleneck():
+    """`f(I) = base + W P(I)`: the weights of all contexts lie in as few dimensions as P has features."""
+    g = network((20, 10, 1), nn.Tanh).float()
+    hyper = HyperNetwork(g, nn.Sequential(nn.Linear(5, 6), nn.Tanh()))
+    context = torch.randn(300, 5)
+    predicted = torch.cat([weight.flatten(1) for weight in hyper.weights(context).values()], 1).double()
+    assert predicted.shape[1] == 220
+    assert torch.linalg.matrix_rank(predicted - predicted.mean(0), rtol=1e-5) == 6
+    w = torch.cat([structure.templates.flatten(1) for structure in hyper.head.structures], 1).T.double()
+    base = torch.cat([structure.base.flatten() for structure in hyper.head.structures]).double()
+    features = hyper.predictor(context).double()
+    torch.testing.assert_close(predicted, base + features @ w.T, rtol=1e-5, atol=1e-6)
+    # |W P - W P'|_1 <= |W|_1 |P - P'|_1, the induced norm: the largest column sum.
+    moved = (predicted - predicted.flip(0)).abs().sum(1)
+    bound = w.abs().sum(0).max() * (features - features.flip(0)).abs().sum(1)
+    assert (moved <= bound * (1 + 1e-4)).all()
 
 
 def test_exponents_say_who_is_modular():
@@ -127,20 +150,61 @@ def test_exponents_say_who_is_modular():
 
 
 def test_broken_assumptions_are_named():
-    assert theory.theorem1(2, network=network((2, 5, 1), nn.Tanh)).fails == ()
-    assert theory.theorem1(2, network=network((2, 5, 1), nn.ELU)).fails == ("the derivative of ELU is not integrable",)
-    sigmoid = network((2, 5, 1), nn.Sigmoid, bias=False)
-    assert theory.theorem2(2, 3, q=sigmoid.float()).fails == ("Sigmoid(0) is not 0 in q",)
+    tanh = network((2, 5, 1), nn.Tanh, bias=False).float()
+    assert theory.theorem1(2, network=tanh).fails == ()
+    for bound in (theory.theorem2(2, 3, q=tanh, e=tanh), theory.theorem4(2, g=tanh), theory.theorem5(2, 3, g=tanh)):
+        assert bound.fails == ()  # and no warning, which pytest would turn into an error
+    with pytest.warns(theory.AssumptionWarning, match="Theorem 1 does not apply: the derivative of ELU is not"):
+        bound = theory.theorem1(2, network=network((2, 5, 1), nn.ELU))
+    assert bound.fails == ("the derivative of ELU is not integrable",)
+    sigmoid = network((2, 5, 1), nn.Sigmoid, bias=False).float()
+    assert theory.theorem1(2, network=sigmoid).fails == ()  # sigma(0) = 0 is asked for from Theorem 2 on
     relu = network((3, 5, 4), nn.ReLU).float()
-    expected = (
-        "r = 2; shown for r = 1 only",
-        "the derivative of ReLU is not integrable",
-        "e is not C^1",
-        "e has biases",
-    )
-    assert theory.theorem3(2, 3, r=2, e=relu).fails == expected
-    assert theory.theorem4(2, f=relu).fails == ()
-    assert "FAILS: e has biases" in str(theory.theorem2(2, 3, e=relu))
+    not_integrable = "the derivative of ReLU is not integrable"
+    for theorem, arguments, expected in (
+        (theory.theorem2, {"m1": 2, "m2": 3, "q": sigmoid}, ("Sigmoid(0) is not 0 in q",)),
+        (theory.theorem2, {"m1": 2, "m2": 3, "e": relu}, (not_integrable, "e is not C^1", "e has biases")),
+        (theory.theorem3, {"m1": 2, "m2": 3, "r": 2, "q": tanh}, ("r = 2; shown for r = 1 only",)),
+        (theory.theorem4, {"m1": 2, "g": sigmoid, "f": relu}, ("Sigmoid(0) is not 0 in g",)),
+        (theory.theorem4, {"m1": 2, "g": relu, "f": relu}, (not_integrable,)),
+        (theory.theorem4, {"m1": 2, "f": tanh}, ("f has Tanh, not ReLU",)),
+        (theory.theorem5, {"m1": 2, "m2": 3, "g": relu}, (not_integrable,)),
+    ):
+        message = expected[0].replace("(", "\\(").replace(")", "\\)")
+        with pytest.warns(theory.AssumptionWarning, match=message):
+            bound = theorem(**arguments)
+        assert bound.fails == expected
+        assert f"FAILS: {expected[-1]}" in str(bound)
+
+
+def test_smoothness_norm_by_hand():
+    points = theory.lattice(200, 2)
+
+    def wave(x):
+        return torch.sin(3 * x[:, 0]) * x[:, 1]
+
+    # 1; 3 cos(3 x) y, sin(3 x); 9 sin(3 x) y, 3 cos(3 x), 0.
+    assert theory.smoothness_norm(wave, points, 1).item() == pytest.approx(1 + 3 + 1, rel=1e-3)
+    assert theory.smoothness_norm(wave, points, 2).item() == pytest.approx(5 + 9 + 3, rel=1e-3)
+    assert theory.smoothness_norm(lambda x: x[:, 0].detach() * 0 + 4, points, 2) == 4
+
+
+@pytest.mark.parametrize(("m", "d"), [(1, 1), (1, 7), (2, 3), (3, 2)])
+def test_bumps_are_members_of_the_class(m, d):
+    torch.manual_seed(m + d)
+    heights = 2 * torch.rand((d,) * m, dtype=torch.float64) - 1
+    heights[(0,) * m] = 1
+    points = theory.lattice({1: 2000, 2: 120, 3: 24}[m], m)
+    norm = (1 / d + m * math.pi / 2) / (1 + m * math.pi / 2)  # derivatives are the bump's, the height is 1 / d
+    assert 0.8 * norm < theory.smoothness_norm(lambda x: theory.bumps(x, heights), points).item() <= norm + 1e-9
+    # Lemma 19: with N = d^m - 1 numbers chosen linearly, some signs are lost and the error is a bump's whole height.
+    chosen = torch.linalg.qr(torch.randn(d**m, d**m, dtype=torch.float64)).Q[:, : d**m - 1]  # what is kept of heights
+    (lost,) = torch.linalg.svd(chosen.T if d**m > 1 else torch.zeros(1, 1).double()).Vh[-1:].unbind()
+    lost = (lost / lost.abs().max()).reshape((d,) * m)
+    assert (chosen.T @ lost.flatten()).abs().max() < 1e-12 if d**m > 1 else True
+    centres = (torch.stack(torch.meshgrid(*[torch.arange(d)] * m, indexing="ij"), -1).reshape(-1, m) + 0.5) * 2 / d - 1
+    error = theory.bumps(centres.double(), lost).abs().max().item()
+    assert error == pytest.approx(theory.width_error(d**m - 1, m))
 
 
 @pytest.mark.parametrize(("activation", "lipschitz"), [(nn.Tanh, 1.0), (nn.ReLU, 1.0), (nn.Sigmoid, 0.25)])
@@ -166,10 +230,10 @@ def test_theorem5_recursion_bounds_the_error(activation, lipschitz):
     assert worst > 1e-3  # not so loose that nothing could break it
 
 
-@pytest.mark.parametrize("activation", [nn.Tanh(), nn.Sigmoid()])
-def test_lemma1_another_neuron_lowers_the_error_strictly(activation):
-    points = 2 * torch.rand(400, 2, dtype=torch.float64) - 1
-    target = (3 * points[:, 0]).sin() * points[:, 1]
+@pytest.mark.parametrize(("activation", "m"), [(nn.Tanh(), 2), (nn.Sigmoid(), 2), (nn.ReLU(), 1)])
+def test_lemma1_another_neuron_lowers_the_error_strictly(activation, m):
+    points = 2 * torch.rand(400, m, dtype=torch.float64) - 1
+    target = (3 * points[:, 0]).sin() * points[:, -1]
     features, errors = torch.zeros(400, 0, dtype=torch.float64), []
     for _ in range(5):
         # The best outer weights for the neurons so far, then one more.

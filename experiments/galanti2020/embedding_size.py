@@ -23,7 +23,7 @@ He's makes either useless.
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,7 +32,11 @@ from experiments.galanti2020 import sweep, synthetic
 from experiments.galanti2020.batched import embedding_method, hypernetwork
 from experiments.galanti2020.sweep import Given, Job, Options
 
-RESULT = Path("results/galanti2020_embedding_size.json")
+RESULTS = {
+    "I": Path("results/galanti2020_embedding_size.json"),
+    "II": Path("results/galanti2020_embedding_size_type2.json"),
+    "III": Path("results/galanti2020_embedding_size_type3.json"),
+}
 app = sweep.app(__doc__)
 
 
@@ -44,21 +48,21 @@ def build(method: str, i: int, size: int = 100) -> nn.Module:
 
 
 @app.default
-def main(options: Given = Options()) -> None:  # noqa: B008
-    """Run the jobs that the result file does not hold yet; x is i."""
+def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I") -> None:  # noqa: B008
+    """Run the jobs that the result file does not hold yet; x is i; target is the type."""
     torch.set_num_threads(1)
     size = 10 if options.smoke else 100
 
     @functools.cache
     def data() -> synthetic.Data:
         if options.smoke:
-            return synthetic.Data(options.seeds, size, 400, 500)
-        return synthetic.Data(options.seeds, size)
+            return synthetic.Data(options.seeds, size, 400, 500, target)
+        return synthetic.Data(options.seeds, size, kind=target)
 
     def run(job: Job) -> dict[str, Any]:
         return synthetic.run(job, functools.partial(build, size=size), data())
 
-    sweep.sweep(options.jobs(range(1, 9)), run, lambda: data().head, options.file(RESULT), options.seconds)
+    sweep.sweep(options.jobs(range(1, 9)), run, lambda: data().head, options.file(RESULTS[target]), options.seconds)
 
 
 if __name__ == "__main__":

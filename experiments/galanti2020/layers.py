@@ -17,7 +17,7 @@ until errors are a hundred times smaller than any here.
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -26,7 +26,11 @@ from experiments.galanti2020 import sweep, synthetic
 from experiments.galanti2020.batched import embedding_method, hypernetwork
 from experiments.galanti2020.sweep import Given, Job, Options
 
-RESULT = Path("results/galanti2020_layers.json")
+RESULTS = {
+    "I": Path("results/galanti2020_layers.json"),
+    "II": Path("results/galanti2020_layers_type2.json"),
+    "III": Path("results/galanti2020_layers_type3.json"),
+}
 WIDTH = 100
 app = sweep.app(__doc__)
 
@@ -40,21 +44,21 @@ def build(method: str, k: int, size: int = 1000, embedding: int = 10_000) -> nn.
 
 
 @app.default
-def main(options: Given = Options()) -> None:  # noqa: B008
-    """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e."""
+def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I") -> None:  # noqa: B008
+    """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e; target is the type."""
     torch.set_num_threads(1)
     make = functools.partial(build, size=20, embedding=30) if options.smoke else build
 
     @functools.cache
     def data() -> synthetic.Data:
         if options.smoke:
-            return synthetic.Data(options.seeds, 20, 400, 500)
-        return synthetic.Data(options.seeds, 1000)
+            return synthetic.Data(options.seeds, 20, 400, 500, target)
+        return synthetic.Data(options.seeds, 1000, kind=target)
 
     def run(job: Job) -> dict[str, Any]:
         return synthetic.run(job, make, data())
 
-    sweep.sweep(options.jobs(range(2, 10)), run, lambda: data().head, options.file(RESULT), options.seconds)
+    sweep.sweep(options.jobs(range(2, 10)), run, lambda: data().head, options.file(RESULTS[target]), options.seconds)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(options: Given = Options(seeds=5, epochs=5)) -> None:  # noqa: B008
     @functools.cache
     def data() -> synthetic.Data:
         samples = (400, 500) if options.smoke else (30_000, 4_000)
-        return synthetic.Data(options.seeds, SIZE, *samples, softmax=False)
+        return synthetic.Data(options.seeds, SIZE, *samples, kind="tanh")
 
     jobs = options.jobs([100], METHODS)
     sweep.sweep(
