@@ -16,8 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 REQUIRED = ("id", "source", "statement", "code", "test", "command", "results", "verdict")
 OPTIONAL = ("misprint", "note")
-VERDICTS = ("open", "definition", "holds", "partly", "fails", "not reproduced")
-EXPLAINED = ("partly", "fails", "not reproduced")
+VERDICTS = ("open", "definition", "holds", "partly", "fails", "not reproduced", "not testable")
+EXPLAINED = ("partly", "fails", "not reproduced", "not testable")
 
 MUELLER = [
     *[f"eq{number}" for number in range(1, 28)],
@@ -56,7 +56,8 @@ def problems(claim: dict, root: Path = ROOT) -> list[str]:
     if claim["verdict"] not in VERDICTS:
         wrong.append(f"verdict {claim['verdict']!r} is none of {', '.join(VERDICTS)}")
     elif claim["verdict"] != "open":
-        if not (claim["code"] and claim["test"]) and not (claim["command"].strip() and claim["results"]):
+        shown = (claim["code"] and claim["test"]) or (claim["command"].strip() and claim["results"])
+        if not shown and claim["verdict"] != "not testable":
             wrong.append(f"verdict {claim['verdict']!r} needs code and test, or command and results")
         if claim["verdict"] in EXPLAINED and "note" not in claim:
             wrong.append(f"verdict {claim['verdict']!r} needs a note")
@@ -195,6 +196,7 @@ def test_good_rows_pass(repository):
     assert problems(GOOD | blank | {"verdict": "open"}, repository) == []
     assert problems(GOOD | {"command": "", "results": "", "verdict": "definition"}, repository) == []
     assert problems(GOOD | {"code": "", "test": "", "verdict": "partly", "note": "For even n."}, repository) == []
+    assert problems(GOOD | blank | {"verdict": "not testable", "note": "An infimum over all n."}, repository) == []
 
 
 @pytest.mark.parametrize(
@@ -206,6 +208,7 @@ def test_good_rows_pass(repository):
         {"misprint": ""},
         {"verdict": "true"},
         {"verdict": "fails"},  # without a note
+        {"verdict": "not testable"},
         {"verdict": 1},
         {"remark": "a field nobody reads"},
         {"code": "", "command": ""},

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import report
-from experiments.galanti2020 import sweep
+from experiments.galanti2020 import cifar, sweep
 from experiments.galanti2020.batched import Stack, layers
 from experiments.galanti2020.mnist import digits, normalised
 
@@ -39,22 +39,23 @@ EDGE, BATCH, AN_EPOCH = 28, 64, 10_000
 app = sweep.app(__doc__)
 
 
-def target() -> nn.Module:
+def target(channels: int = 1, edge: int = EDGE) -> nn.Module:
     """Eq. 5, with torch's start, on flat images."""
+    left = (((edge - 10) // 2 + 1) - 10) // 2 + 1  # pixels of an edge behind both convolutions
     return nn.Sequential(
-        nn.Unflatten(-1, (1, EDGE, EDGE)),
-        nn.Conv2d(1, 20, 10, stride=2),
+        nn.Unflatten(-1, (channels, edge, edge)),
+        nn.Conv2d(channels, 20, 10, stride=2),
         nn.ReLU(),
         nn.Conv2d(20, 50, 10, stride=2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(50, 10),
+        nn.Linear(50 * left**2, 10),
     )
 
 
-def approximator() -> nn.Module:
+def approximator(pixels: int = EDGE**2) -> nn.Module:
     """d -> 100 -> 10, rows of unit norm."""
-    network = layers(EDGE**2, 100, 10)
+    network = layers(pixels, 100, 10)
     with torch.no_grad():
         for module in network:
             if isinstance(module, nn.Linear):
@@ -63,11 +64,16 @@ def approximator() -> nn.Module:
 
 
 class Inputs:
-    """Points of one of the input spaces: digits, or uniform on [-1, 1]^784."""
+    """Points of one of the input spaces: digits, CIFAR-10 images, or uniform on [-1, 1]^784."""
 
     def __init__(self, space: str):
-        self.train: Tensor | None = digits("train") if space == "mnist" else None
-        self.held: Tensor | None = digits("t10k") if space == "mnist" else None
+        self.image = (3, 32) if space == "cifar10" else (1, EDGE)
+        self.train: Tensor | None = None
+        self.held: Tensor | None = None
+        if space == "mnist":
+            self.train, self.held = digits("train"), digits("t10k")
+        elif space == "cifar10":
+            self.train, self.held = cifar.images("train"), cifar.images("test")
 
     def epoch(self, number: int, seed: int, count: int) -> Tensor:
         """`count` points (count, 784), other ones for every epoch and seed; epoch 0 is for testing."""
@@ -83,8 +89,9 @@ def run(space: str, epochs: int, seeds: int, count: int) -> dict[str, Any]:
     inputs, targets, networks = Inputs(space), [], []
     for seed in range(seeds):
         torch.manual_seed(seed)
-        targets.append(target())
-        networks += [approximator(), approximator()]
+        targets.append(target(*inputs.image))
+        pixels = inputs.image[0] * inputs.image[1] ** 2
+        networks += [approximator(pixels), approximator(pixels)]
     truth, stack = Stack(targets), Stack(networks)
     held = torch.stack([inputs.epoch(0, seed, 2000) for seed in range(seeds)])
     wanted = truth(held)
@@ -104,7 +111,7 @@ def run(space: str, epochs: int, seeds: int, count: int) -> dict[str, Any]:
 
 @app.default
 def main(
-    spaces: list[str] = ["uniform", "mnist"],  # noqa: B006
+    spaces: list[str] = ["uniform", "mnist", "cifar10"],  # noqa: B006
     *,
     epochs: int = 50,
     seeds: int = 5,

@@ -43,11 +43,15 @@ class Stack:
         with torch.no_grad():
             return self._forward(self.parameters, inputs)
 
+    def losses(self, inputs: tuple[Tensor, ...], target: Tensor, loss: Loss) -> Tensor:
+        """(S): the loss of every network on its own batch, to differentiate."""
+        return vmap(loss)(self._forward(self.parameters, inputs), target)
+
     def step(
         self, inputs: tuple[Tensor, ...], target: Tensor, loss: Loss, rate: float, momentum: float = 0.0
     ) -> Tensor:
         """One step of gradient descent of every network on its own batch; the losses (S) before it."""
-        losses = vmap(loss)(self._forward(self.parameters, inputs), target)
+        losses = self.losses(inputs, target, loss)
         parameters = list(self.parameters.values())
         gradients = torch.autograd.grad(losses.sum(), parameters)
         if momentum:
@@ -71,7 +75,7 @@ class Merged(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """q([x ; e(context)])."""
+        """q([x ; e(context)]); x (B, i), or (B, N, i) with the same context for N of them."""
         encoder, primary = self.network.encoder, self.network.primary
         assert isinstance(encoder, nn.Sequential)
         assert isinstance(primary, nn.Sequential)
@@ -79,19 +83,31 @@ class Merged(nn.Module):
         assert isinstance(last, nn.Linear)
         assert isinstance(first, nn.Linear)
         of_x, of_embedding = first.weight[:, : x.shape[-1]], first.weight[:, x.shape[-1] :]
-        beside = encoder[:-1](context) @ (of_embedding @ last.weight).mT
-        return primary[1:](x @ of_x.mT + beside + (of_embedding @ last.bias + first.bias))
+        beside = encoder[:-1](context) @ (of_embedding @ last.weight).mT + (of_embedding @ last.bias + first.bias)
+        return primary[1:](x @ of_x.mT + (beside if x.ndim == beside.ndim else beside.unsqueeze(-2)))
 
 
-def layers(*sizes: int, bias: bool = True) -> nn.Sequential:
-    """Linear layers with a ReLU after each but the last.
+class Grouped(nn.Module):
+    """A `HyperNetwork` whose context is one of N samples: x (B, N, i), context (B, k)."""
+
+    def __init__(self, network: HyperNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """g(x; f(context))."""
+        return self.network(x, context, grouped=True)
+
+
+def layers(*sizes: int, bias: bool = True, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear layers with an activation after each but the last.
 
     Example
     -------
     >>> [type(module).__name__ for module in layers(5, 4, 3)]
     ['Linear', 'ReLU', 'Linear']
     """
-    pairs = ((nn.Linear(i, j, bias=bias), nn.ReLU()) for i, j in itertools.pairwise(sizes))
+    pairs = ((nn.Linear(i, j, bias=bias), activation()) for i, j in itertools.pairwise(sizes))
     return nn.Sequential(*list(itertools.chain.from_iterable(pairs))[:-1])
 
 

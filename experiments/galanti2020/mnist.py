@@ -20,6 +20,13 @@ def digits(part: str, size: int = 28) -> UInt8[Tensor, "n p"]:
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).copy()).view(-1, size * size)
 
 
+def digits_labels(part: str) -> Int[Tensor, " n"]:
+    """Which digit each image shows."""
+    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "mnist"
+    content = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=8).astype(np.int64))
+
+
 def normalised(images: UInt8[Tensor, "*b p"]) -> Float[Tensor, "*b p"]:
     """Zero mean and unit deviation over MNIST, as in the published code."""
     return (images.float() / 255 - MEAN) / DEVIATION

@@ -1,4 +1,4 @@
-"""Fig. 3 (a) and Appendix 1.4: by which multiple of 30 degrees was an MNIST digit turned?
+"""Fig. 3 and Appendix 1.4: by which multiple of 30 degrees was an MNIST digit or a CIFAR-10 image turned?
 
 Claim: the hypernetwork's error lies far below the embedding method's and falls with the depth of f, while the embedding
 method does not gain from depth; any learning rate shows it.
@@ -14,29 +14,41 @@ The wide margin is there at k = 3 and 5 after one epoch; at k = 9 the hypernetwo
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from experiments.galanti2020 import start, sweep
+from experiments.galanti2020 import cifar, start, sweep
 from experiments.galanti2020.batched import Stack, embedding_method, hypernetwork
 from experiments.galanti2020.mnist import CLASSES, classes, digits, normalised, rotated
 from experiments.galanti2020.sweep import EPOCHS_KEPT, Given, Job, Options, summary
 
-RESULT = Path("results/galanti2020_rotation.json")
-PIXELS, WIDTH, BATCH = 784, 50, 64
+RESULTS = {
+    "mnist": Path("results/galanti2020_rotation.json"),
+    "cifar10": Path("results/galanti2020_rotation_cifar.json"),
+}
+SIZES = {"mnist": (784, 50), "cifar10": (3072, 100)}  # pixels, width of f and e
+BATCH = 64
+MEASURE = "share of wrong classes on 10,000 test images at random angles; chance is 11 / 12"
 app = sweep.app(__doc__)
 
 
-def build(method: str, k: int) -> nn.Module:
-    """The network of one point: f and e with k linear layers; e emits 10 d + 10 numbers, as the paper says."""
-    trunk = (PIXELS, *(WIDTH,) * (k - 1))
+def build(method: str, k: int, pixels: int = 784, width: int = 50) -> nn.Module:
+    """The network of one point; f and e with k linear layers; e emits 10 d + 10 numbers, as the paper says."""
+    trunk = (pixels, *(width,) * (k - 1))
     if method == "hypernetwork":
-        return hypernetwork((PIXELS, 10, CLASSES), trunk)
-    return embedding_method((PIXELS, 10, CLASSES), (*trunk, 10 * PIXELS + 10))
+        return hypernetwork((pixels, 10, CLASSES), trunk)
+    return embedding_method((pixels, 10, CLASSES), (*trunk, 10 * pixels + 10))
+
+
+def images(data: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Those to learn from and those to test on, flat."""
+    if data == "mnist":
+        return digits("train")[:limit], digits("t10k")[:limit]
+    return cifar.images("train", limit), cifar.images("test", limit)
 
 
 def batches(images: Tensor, number: int, seeds: int, size: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
@@ -46,15 +58,17 @@ def batches(images: Tensor, number: int, seeds: int, size: int) -> Iterable[tupl
     angles = torch.stack([360 * torch.rand(len(images), generator=generator) for generator in generators])
     for chosen, degrees in zip(orders.split(size, 1), angles.split(size, 1), strict=True):
         digit = images[chosen]
-        yield normalised(rotated(digit, degrees)), normalised(digit), classes(degrees)
+        colours = digit.unflatten(-1, (3 if digit.shape[-1] == SIZES["cifar10"][0] else 1, -1))
+        turned = rotated(colours, degrees.unsqueeze(-1).expand(colours.shape[:-1])).flatten(-2)
+        yield normalised(turned), normalised(digit), classes(degrees)
 
 
-def run(job: Job, train: Tensor, test: Tensor) -> dict[str, Any]:
+def run(job: Job, train: Tensor, test: Tensor, make: Callable[[str, int], nn.Module] = build) -> dict[str, Any]:
     """Train one job; a summary of the share of wrong classes after 1, 2, 5, ... epochs."""
     networks = []
     for seed in range(job.seeds):
         torch.manual_seed(seed)
-        network = build(job.method, job.x)
+        network = make(job.method, job.x)
         start.apply(network, job.start, normalised(train[:1000]))
         networks.append(network)
     stack, kept = Stack(networks), {}
@@ -68,18 +82,15 @@ def run(job: Job, train: Tensor, test: Tensor) -> dict[str, Any]:
 
 
 @app.default
-def main(options: Given = Options(seeds=5)) -> None:  # noqa: B008
+def main(options: Given = Options(seeds=5), *, data: Literal["mnist", "cifar10"] = "mnist") -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e."""
     torch.set_num_threads(1)
-
-    @functools.cache
-    def images() -> tuple[Tensor, Tensor]:
-        limit = 300 if options.smoke else None
-        return digits("train")[:limit], digits("t10k")[:limit]
-
-    head = {"measure": "share of wrong classes on 10,000 test digits at random angles; chance is 11 / 12"}
+    load = functools.cache(lambda: images(data, 300 if options.smoke else None))
+    pixels, width = SIZES[data]
+    make = functools.partial(build, pixels=pixels, width=width)
+    head = {"measure": MEASURE}
     jobs = options.jobs(range(2, 10))
-    sweep.sweep(jobs, lambda job: run(job, *images()), lambda: head, options.file(RESULT), options.seconds)
+    sweep.sweep(jobs, lambda job: run(job, *load(), make), lambda: head, options.file(RESULTS[data]), options.seconds)
 
 
 if __name__ == "__main__":
