@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from experiments.galanti2020.sweep import EPOCHS_KEPT, Job, summary
 
 HIDDEN, BATCH = 300, 200
 Kind = Literal["I", "II", "III", "tanh"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Target:
