@@ -178,7 +178,7 @@ def main(
     """Measure what the result file does not hold, print exponents and draw.
 
     Args:
-        d: cells a direction; for m2 = 2 those up to 4.
+        d: cells a direction; for m2 = 2 those up to 3.
         seeds: targets of each kind.
         steps: of Adam.
         result: the JSON file.
@@ -191,7 +191,7 @@ def main(
     rows: list[dict[str, Any]] = json.loads(result.read_text())["rows"] if result.exists() else []
     for cells, m2, method in [(cells, m2, method) for cells in d for m2 in (1, 2) for method in ("g", "q")]:
         key = {"method": method, "m2": m2, "d": cells, "seeds": seeds, "steps": steps}
-        if (m2 == 2 and cells > 4) or any(key.items() <= row.items() for row in rows):
+        if (m2 == 2 and cells > 3) or any(key.items() <= row.items() for row in rows):
             continue
         rows.append(measure(cells, m2, method, seeds, steps))
         report.write(result, {"exponents": exponents(rows), "rows": rows})
