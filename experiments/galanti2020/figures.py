@@ -1,7 +1,7 @@
-"""The pictures of what the experiments measured: Figs. 1 (a), 1 (b), 2 and 3 (a) of the paper, by our results.
+"""The pictures of what the experiments measured: Figs. 1 (a), 1 (b), 2 and 3 (a) of the paper, and of its appendix.
 
 Command: `python -m experiments.galanti2020.figures` (needs matplotlib, the extra `experiments`), writes
-docs/images/galanti2020.png from results/galanti2020_*.json.
+docs/images/galanti2020.png and docs/images/galanti2020_appendix.png from results/galanti2020_*.json.
 """
 
 import json
@@ -13,7 +13,7 @@ from cyclopts import App
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PICTURE = Path("docs/images/galanti2020.png")
+PICTURE, APPENDIX = Path("docs/images/galanti2020.png"), Path("docs/images/galanti2020_appendix.png")
 COLOURS = {"embedding": "tab:red", "hypernetwork": "tab:blue"}
 app = App(help=__doc__, help_format="plaintext")
 
@@ -72,12 +72,52 @@ def draw(results: Path) -> Figure:
     return figure
 
 
+def draw_appendix(results: Path) -> Figure:
+    """Types II and III over layers and sizes, learning rates, embedding sizes on digits, colorization."""
+    mpl.use("Agg")
+    figure = Figure((12, 9), dpi=80, layout="constrained")
+    panels = figure.subplots(3, 3).flat
+    for name, title, label in (
+        ("layers_type2", "Type II", "layers k of f and e"),
+        ("layers_type3", "Type III", "layers k of f and e"),
+        ("embedding_size_type2", "Type II", "i (width 100 i of f, 1000 i numbers of e)"),
+        ("embedding_size_type3", "Type III", "i (width 100 i of f, 1000 i numbers of e)"),
+        ("rotation_cifar", "Fig. 3 (b): rotated CIFAR-10 images", "layers k of f and e"),
+        ("rotation_embedding", "1.2: rotated digits", "i (e with 10,000 i numbers); 0: hypernetwork"),
+        ("colorization", "1.3: colorization", "layers k of f and e"),
+    ):
+        axes, content = next(panels), json.loads((results / f"galanti2020_{name}.json").read_text())
+        literal(axes, content, "1")
+        if "ignoring_context" in content.get("baselines", {}):
+            baselines(axes, content)
+        axes.set(title=f"{title}, 1 epoch", xlabel=label, ylabel="share wrong" if "rotation" in name else "test error")
+        axes.legend(fontsize=8)
+    axes, content = next(panels), json.loads((results / "galanti2020_rotation.json").read_text())
+    learning_rates(axes, content, depth=4)
+    for axes in panels:
+        axes.set_axis_off()
+    return figure
+
+
+def learning_rates(axes: Axes, content: dict[str, Any], depth: int) -> None:
+    """Both methods over the learning rate, after an epoch."""
+    for method, colour in COLOURS.items():
+        rows = [row for row in content["rows"] if (row["method"], row["x"], row["start"]) == (method, depth, "default")]
+        found = {row["rate"]: row["after_epochs"]["1"] for row in sorted(rows, key=lambda row: row["rate"])}
+        means, errors = ([one[name] or 0 for one in found.values()] for name in ("mean", "standard_error"))
+        axes.errorbar(list(found), means, errors, color=colour, marker="o", capsize=3, label=method)
+    axes.set(
+        xscale="log", xlabel="learning rate", ylabel="share wrong", title=f"1.4: rotated digits, k = {depth}, 1 epoch"
+    )
+    axes.legend(fontsize=8)
+
+
 @app.default
-def main(*, results: Path = Path("results"), picture: Path = PICTURE) -> None:
-    """Draw the picture."""
-    figure = draw(results)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture)
+def main(*, results: Path = Path("results"), picture: Path = PICTURE, appendix: Path = APPENDIX) -> None:
+    """Draw both pictures."""
+    for path, figure in ((picture, draw(results)), (appendix, draw_appendix(results))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
 
 
 if __name__ == "__main__":

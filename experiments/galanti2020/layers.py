@@ -1,4 +1,4 @@
-"""Fig. 1 (a): test error on the synthetic target against the number of layers of f and e.
+"""Fig. 1 (a), Appendix 1.1: test error on synthetic targets against the number of layers of f and e.
 
 Claim: with three or more layers the hypernetwork beats the embedding method; it gains from every further layer, the
 embedding method does not.
@@ -13,6 +13,18 @@ Measured (results/galanti2020_layers.json: `--x 2 4 8 --seeds 3`, torch's start,
 The order of the paper comes out at k = 8 only, and says nothing: there f, eight layers deep, starts with outputs near
 zero, and the error is the variance. The best function that ignores I has .023, so this target cannot show modularity
 until errors are a hundred times smaller than any here.
+
+Types II and III (results/galanti2020_layers_type2.json, _type3.json: `--target II --x 2 4 8 --seeds 3`, and III):
+
+    II: best that ignores I 1.75 +- .19     k = 2         4             8
+        embedding                           1.37 +- .08   1.67 +- .10   2.09 +- .19
+        hypernetwork                        diverged      2.50 +- .02   2.90 +- .21
+    III: best that ignores I 2.92 +- .05, predicting zero 3.09 +- .13
+        embedding                           2.88 +- .04   2.88 +- .04   2.88 +- .04
+        hypernetwork                        diverged      2.92 +- .02   2.92 +- .02
+
+The paper has the hypernetwork gain from depth on both. After one pass neither method has learned anything of III, and
+on II the embedding method is ahead and deeper ones are behind.
 """
 
 import functools

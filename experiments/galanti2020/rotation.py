@@ -11,6 +11,13 @@ Measured (results/galanti2020_rotation.json: `--x 3 5 9 --seeds 3`, one epoch in
     hypernetwork  .242 +- .005  .290 +- .010  .524 +- .004
 
 The wide margin is there at k = 3 and 5 after one epoch; at k = 9 the hypernetwork is then behind.
+Learning rates, k = 4, one epoch (`--x 4 --rates 0.000316 0.001 0.00316 0.01 0.0178 --seeds 3`):
+
+    rate          .00032        .001          .0032         .01           .0178
+    embedding     .781 +- .016  .676 +- .010  .565 +- .011  .454 +- .005  .416 +- .007
+    hypernetwork  .886 +- .010  .791 +- .008  .517 +- .005  .243 +- .012  .202 +- .009
+
+The order turns around below .0032: after one epoch it is not the same over this range.
 """
 
 import functools

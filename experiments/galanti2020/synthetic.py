@@ -25,6 +25,7 @@ class Target:
     II: `h([x ; I])`, hidden ELU layers of 100, 50, 50. III: `h(x * I)`, of 100, 100, 50. He-uniform weights, no biases.
 
     Attributes: x, context (samples, size) and y (samples, 1), all drawn from the seed; the last `test` are for testing.
+    variance: mean of y^2, the error of predicting zero; with types II and III y has a mean, too.
     """
 
     def __init__(self, seed: int, size: int, samples: int, test: int, kind: Kind = "I"):

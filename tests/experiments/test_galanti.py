@@ -370,9 +370,13 @@ def test_pictures_show_every_row(tmp_path):
     from experiments.galanti2020 import figures
 
     results = Path(__file__).parents[2] / "results"
-    figures.main(results=results, picture=tmp_path / "p.png")
-    with Image.open(tmp_path / "p.png") as picture:
-        assert picture.size[0] > 500
+    figures.main(results=results, picture=tmp_path / "p.png", appendix=tmp_path / "a.png")
+    for name in ("p.png", "a.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size[0] > 500
+    rates = [row["rate"] for row in json.loads((results / "galanti2020_rotation.json").read_text())["rows"]]
+    (axes,) = [axes for axes in figures.draw_appendix(results).axes if "k = 4" in axes.get_title()]
+    assert len(axes.containers[0].lines[0].get_xdata()) == len(set(rates)) > 1
     content = json.loads((results / "galanti2020_layers.json").read_text())
     (axes,) = [axes for axes in figures.draw(results).axes if "1 (a)" in axes.get_title()]
     literal = {(row["method"], row["x"]) for row in content["rows"] if (row["start"], row["rate"]) == ("default", 0.01)}
