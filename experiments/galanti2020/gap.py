@@ -14,6 +14,7 @@ its standard error.
 Measured: MEASURED
 """
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -168,7 +169,8 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 @app.default
 def main(
     *,
-    d: tuple[int, ...] = (2, 3, 4, 6),
+    d: list[int] = [2, 3, 4],  # noqa: B006
+    m2: list[int] = [1, 2],  # noqa: B006
     seeds: int = 2,
     steps: int = 1500,
     result: Path = RESULT,
@@ -179,6 +181,7 @@ def main(
 
     Args:
         d: cells a direction; for m2 = 2 those up to 3.
+        m2: numbers of I.
         seeds: targets of each kind.
         steps: of Adam.
         result: the JSON file.
@@ -187,15 +190,15 @@ def main(
     """
     torch.set_num_threads(1)
     if smoke:
-        d, seeds, steps = (1, 2), 2, 60
+        d, seeds, steps = [1, 2], 2, 60
     rows: list[dict[str, Any]] = json.loads(result.read_text())["rows"] if result.exists() else []
-    for cells, m2, method in [(cells, m2, method) for cells in d for m2 in (1, 2) for method in ("g", "q")]:
-        key = {"method": method, "m2": m2, "d": cells, "seeds": seeds, "steps": steps}
-        if (m2 == 2 and cells > 3) or any(key.items() <= row.items() for row in rows):
+    for sizes, cells, method in itertools.product(m2, d, ("g", "q")):
+        key = {"method": method, "m2": sizes, "d": cells, "seeds": seeds, "steps": steps}
+        if (sizes == 2 and cells > 3) or any(key.items() <= row.items() for row in rows):
             continue
-        rows.append(measure(cells, m2, method, seeds, steps))
+        rows.append(measure(cells, sizes, method, seeds, steps))
         report.write(result, {"exponents": exponents(rows), "rows": rows})
-        print(f"{method} m2 {m2} d {cells}: {rows[-1]['parameters']} {rows[-1]['errors by width']}", flush=True)
+        print(f"{method} m2 {sizes} d {cells}: {rows[-1]['parameters']} {rows[-1]['errors by width']}", flush=True)
     print(exponents(rows))
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw(rows).savefig(figure)

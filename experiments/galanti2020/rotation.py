@@ -81,11 +81,24 @@ def run(job: Job, train: Tensor, test: Tensor, make: Callable[[str, int], nn.Mod
     stack, kept = Stack(networks), {}
     for epoch in range(1, job.epochs + 1):
         for x, context, y in batches(train, epoch, job.seeds, BATCH):
-            stack.step((x, context), y, nn.functional.cross_entropy, job.rate)
+            if not stack.step((x, context), y, nn.functional.cross_entropy, job.rate).isfinite().any():
+                break
         if epoch in EPOCHS_KEPT or epoch == job.epochs:
-            wrong = [stack(x, context).argmax(-1) != y for x, context, y in batches(test, 0, job.seeds, 500)]
-            kept[str(epoch)] = summary(torch.cat(wrong, 1).float().mean(1).tolist())
+            wrong = [errors(stack(x, context), y) for x, context, y in batches(test, 0, job.seeds, 500)]
+            kept[str(epoch)] = summary(torch.cat(wrong, 1).mean(1).tolist())
     return kept
+
+
+def errors(logits: Tensor, y: Tensor) -> Tensor:
+    """1 for a wrong class, 0 for the right one, and not a number where the network diverged.
+
+    Example
+    -------
+    >>> errors(torch.tensor([[0.0, 1.0], [1.0, 0.0], [torch.nan, 0.0]]), torch.tensor([1, 1, 1])).tolist()
+    [0.0, 1.0, nan]
+    """
+    wrong = (logits.argmax(-1) != y).float()
+    return wrong.masked_fill(~logits.isfinite().all(-1), torch.nan)
 
 
 @app.default

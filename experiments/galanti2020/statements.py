@@ -16,6 +16,7 @@ Measured (results/galanti2020_statements.json):
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def strictly_better(draws: int = 100) -> dict[str, Any]:
     x = np.linspace(-1, 1, 401)
     y = amplitude * np.cos(turns * np.pi * x)
     found = {}
-    for name, activation in {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}.items():
+    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}
+    for name, activation in kinds.items():
         for neurons in (1, 2, 4):
             errors = []
             for _ in range(draws):

@@ -125,11 +125,11 @@ def structured(m1: int, m2: int, steps: tuple[int, ...], features: int = 2) -> d
         columns = torch.stack([u(theory.lattice(d, m1)) for u in us], 1) / features
         of_context = interpolate(lambda c: torch.stack([p(c) for p in ps], 1), d, m2)
         g = Interpolator(d, m1, torch.zeros(len(columns), 1, dtype=torch.float64))
-        f = nn.Sequential(of_context, nn.Linear(features, len(columns), bias=False, dtype=torch.float64))
+        w = nn.Linear(features, len(columns), bias=False, dtype=torch.float64)
         whole = interpolate(y, d, m1 + m2)
         with torch.no_grad():
-            f[1].weight.copy_(columns)
-            hyper = HyperNetwork(g, f, "last.weight", head=None)
+            w.weight.copy_(columns)
+            hyper = HyperNetwork(g, nn.Sequential(of_context, w), "last.weight", head=None)
             error = (hyper(x[:, :m1], x[:, m1:]).squeeze(1) - y(x)).abs().max().item()
             plain = (whole(x).squeeze(1) - y(x)).abs().max().item()
         trainable = of_context.parameters_in_all + columns.numel()

@@ -68,8 +68,10 @@ def coordinates() -> Tensor:
 def build(method: str, count: int, width: int = WIDTH) -> Fitted:
     """Both with three sine layers and a linear one."""
     if method == "hypernetwork":
-        sizes = {"embedding_features": LATENT, "hidden_features": width, "hyper_hidden": LATENT}
-        return Fitted(zoo.SirenHyperNetwork(2, 3, hidden_layers=LAYERS - 1, **sizes), count)
+        network = zoo.SirenHyperNetwork(
+            embedding_features=LATENT, hidden_features=width, hidden_layers=LAYERS - 1, hyper_hidden=LATENT
+        )
+        return Fitted(network, count)
     return Fitted(zoo.ModulatedSiren(2, 3, LATENT, hidden=width, layers=LAYERS), count)
 
 

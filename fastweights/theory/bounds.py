@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -97,7 +96,7 @@ def theorem1(
     norm = _bump_norm(m, r, bump_norm)
     constant = None if norm is None else (1 / ((5 + 2 * slack) * norm)) ** (m / r)
     assumptions = (VARIATION, "no non-constant target is such a network", *APPROXIMATION)
-    return _bound(1, "N", ">=", m / r, constant, assumptions, _activation_failures(network), offset=-1)
+    return _checked(Bound(1, "N", ">=", m / r, constant, assumptions, _activation_failures(network), offset=-1))
 
 
 def theorem2(m1: int, m2: int, r: int = 1, q: nn.Module | None = None, e: nn.Module | None = None) -> Bound:
@@ -110,7 +109,7 @@ def theorem2(m1: int, m2: int, r: int = 1, q: nn.Module | None = None, e: nn.Mod
     ('e has biases',)
     """
     fails = (*_smoothness(r), *_embedding_failures(q, e))
-    return _bound(2, "N_q", ">=", float(m1 + m2), None, ("r = 1", *_EMBEDDING), fails)
+    return _checked(Bound(2, "N_q", ">=", float(m1 + m2), None, ("r = 1", *_EMBEDDING), fails))
 
 
 def theorem3(m1: int, m2: int, r: int = 1, q: nn.Module | None = None, e: nn.Module | None = None) -> Bound:
@@ -123,7 +122,7 @@ def theorem3(m1: int, m2: int, r: int = 1, q: nn.Module | None = None, e: nn.Mod
     """
     fails = (*_smoothness(r), *_embedding_failures(q, e))
     assumptions = ("r = 1", *_EMBEDDING, "first layer of q of bounded norm")
-    return _bound(3, "N_q", ">=", float(min(m1 + m2, 2 * m1)), None, assumptions, fails)
+    return _checked(Bound(3, "N_q", ">=", float(min(m1 + m2, 2 * m1)), None, assumptions, fails))
 
 
 def theorem4(m1: int, r: int = 1, g: nn.Module | None = None, f: nn.Module | None = None) -> Bound:
@@ -145,7 +144,7 @@ def theorem4(m1: int, r: int = 1, g: nn.Module | None = None, f: nn.Module | Non
     other = sorted({type(module).__name__ for module in _activations(f) if not isinstance(module, nn.ReLU)})
     fails = (*(f"f has {name}, not ReLU" for name in other), *_zero_at_zero("g", g), *_activation_failures(g))
     of_f = ("no slice y_I is itself such a network", "f is a ReLU network of any size")
-    return _bound(4, "N_g", "<=", m1 / r, None, (*of_f, _UNIVERSAL.format("g"), VARIATION), fails)
+    return _checked(Bound(4, "N_g", "<=", m1 / r, None, (*of_f, _UNIVERSAL.format("g"), VARIATION), fails))
 
 
 def theorem5(m1: int, m2: int, r: int = 1, g: nn.Module | None = None) -> Bound:
@@ -160,7 +159,7 @@ def theorem5(m1: int, m2: int, r: int = 1, g: nn.Module | None = None) -> Bound:
     """
     selector = "a continuous selector W P(I) of w smooth features, |W|_1 bounded"
     fails = (*_zero_at_zero("g", g), *_activation_failures(g))
-    return _bound(5, "N_f", "<=", max(m1, m2) / r, None, (selector, _UNIVERSAL.format("g"), VARIATION), fails)
+    return _checked(Bound(5, "N_f", "<=", max(m1, m2) / r, None, (selector, _UNIVERSAL.format("g"), VARIATION), fails))
 
 
 _UNIVERSAL = "activation of {} universal, sigma(0) = 0"
@@ -176,10 +175,9 @@ _UNBOUNDED = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.GELU, nn.SiLU, nn.S
 _KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.SELU)
 
 
-def _bound(*values: Any, offset: int = 0) -> Bound:
-    bound = Bound(*values, offset=offset)
+def _checked(bound: Bound) -> Bound:
     if bound.fails:
-        # The caller of the theorem.
+        # The line that asked for the theorem.
         warnings.warn(f"Theorem {bound.theorem} does not apply: {'; '.join(bound.fails)}", AssumptionWarning, 3)
     return bound
 

@@ -331,7 +331,7 @@ def test_gap(tmp_path):
     gap.main(**kept)
     content = json.loads((tmp_path / "r.json").read_text())
     assert [(row["method"], row["m2"], row["d"]) for row in content["rows"]] == [
-        (method, m2, d) for d in (1, 2) for m2 in (1, 2) for method in ("g", "q")
+        (method, m2, d) for m2 in (1, 2) for d in (1, 2) for method in ("g", "q")
     ]
     gap.main(**kept)
     assert json.loads((tmp_path / "r.json").read_text())["rows"] == content["rows"]
