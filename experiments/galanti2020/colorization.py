@@ -7,7 +7,14 @@ in [-1, 1]; g 42 -> 10 -> 3 (without biases) and q 492 -> 10 -> 3 with ELU, f an
 outputs; squared error. Not stated there: positions are scaled to [-1, 1], batches of 64 images, SGD with rate 0.01, one
 pass by default. Of every image in a batch 64 random pixels are taken, all 1,024 of test images. The embedding is made
 once an image and enters the first layer as one vector for all its pixels.
-Measured: MEASURED
+Measured (results/galanti2020_colorization.json: `--x 2 7 --seeds 2`; the mean colour errs by .252, the pixel's own grey
+by .027):
+
+    k             2               7
+    embedding     .1853 +- .0003  .2475 +- .0003
+    hypernetwork  .1489 +- .0007  .2470 +- .0003
+
+After one pass the hypernetwork is ahead at k = 2; seven layers deep neither has learned more than the mean.
 """
 
 import functools

@@ -73,7 +73,7 @@ def draw(results: Path) -> Figure:
 
 
 def draw_appendix(results: Path) -> Figure:
-    """Types II and III over layers and sizes, learning rates, embedding sizes on digits, colorization."""
+    """Types II and III over layers and sizes, learning rates, embedding sizes on digits, colorization, if measured."""
     mpl.use("Agg")
     figure = Figure((12, 9), dpi=80, layout="constrained")
     panels = figure.subplots(3, 3).flat
@@ -86,7 +86,10 @@ def draw_appendix(results: Path) -> Figure:
         ("rotation_embedding", "1.2: rotated digits", "i (e with 10,000 i numbers); 0: hypernetwork"),
         ("colorization", "1.3: colorization", "layers k of f and e"),
     ):
-        axes, content = next(panels), json.loads((results / f"galanti2020_{name}.json").read_text())
+        file = results / f"galanti2020_{name}.json"
+        if not file.exists():
+            continue
+        axes, content = next(panels), json.loads(file.read_text())
         literal(axes, content, "1")
         if "ignoring_context" in content.get("baselines", {}):
             baselines(axes, content)
