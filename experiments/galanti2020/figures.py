@@ -62,7 +62,7 @@ def draw(results: Path) -> Figure:
         axes.set(title=title, xlabel=label, ylabel="share wrong" if name == "rotation" else "test error")
         axes.legend(fontsize=8)
     axes, content = next(panels), json.loads((results / "galanti2020_assumption1.json").read_text())
-    for (space, found), style in zip(content["spaces"].items(), ("-", "--"), strict=False):
+    for (space, found), style in zip(content["spaces"].items(), ("-", "--", ":"), strict=False):
         for curve, colour in (("f1 and f2", "tab:blue"), ("f1 and y", "tab:red")):
             means = [one["mean"] / found["variance of y"]["mean"] for one in found[curve]]
             axes.plot(means, linestyle=style, color=colour, label=f"{curve}, {space}")

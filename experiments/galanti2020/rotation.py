@@ -18,8 +18,8 @@ Learning rates, k = 4, one epoch (`--x 4 --rates 0.000316 0.001 0.00316 0.01 0.0
     hypernetwork  .886 +- .010  .791 +- .008  .517 +- .005  .243 +- .012  .202 +- .009
 
 The order turns around below .0032: after one epoch it is not the same over this range.
-CIFAR-10 (results/galanti2020_rotation_cifar.json: `--data cifar10 --x 3 --seeds 2`, one epoch): the embedding method has
-.52 and .73 wrong in its two repetitions; the hypernetwork diverges at the stated rate.
+CIFAR-10 (results/galanti2020_rotation_cifar.json: `--data cifar10 --x 3 --seeds 2`, one epoch): the embedding method
+has .52 and .73 wrong in its two repetitions; the hypernetwork diverges at the stated rate.
 """
 
 import functools
