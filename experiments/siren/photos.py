@@ -7,7 +7,17 @@ Photos of train/wikipedia38, the middle square scaled to 32 x 32; every photo ha
 network (Adam, all pixels of all photos in each step, cosine to zero). Both have three sine layers; the hypernetwork's
 SIREN is 32 wide, the modulated one as wide as the same number of multiply-adds a photo allows, heads and modulator
 counted. Parameters are not equal. Every rate is tried for both; PSNR is of the photos that were fitted.
-Measured: MEASURED
+Measured (results/siren_photos.json, docs/images/siren_photos.png: `--count 8 --rates 0.0001 0.0003 0.001 --seeds 2
+--steps 300`), PSNR in dB; 2.47 million multiply-adds a photo and 217,027 parameters for the hypernetwork, 2.55 million
+and 12,041 for the modulated SIREN of width 34:
+
+    rate          .0001        .0003        .001
+    hypernetwork  38.3 +- .3   39.4 +- .3   14.2 +- .01
+    modulated     15.7 +- .3   21.7 +- .4   23.7 +- .6
+
+The opposite of the claim at equal multiply-adds: of eight photos with 24,576 numbers the hypernetwork holds nine times as
+many parameters as there are numbers, and fits them; at .001 it learns nothing. After 300 steps the modulated SIREN is
+not at its end. How they compare at equal parameters, or on photos not fitted, was not asked here.
 """
 
 import json
