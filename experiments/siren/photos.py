@@ -1,7 +1,7 @@
 """A SIREN hypernetwork beside a modulated SIREN at equal multiply-adds: how well do both fit many real photos?
 
-Claim (Mehta 2021, Sec. 4): a SIREN whose activations a second network gates represents many signals as well as, or
-better than, one whose weights a hypernetwork predicts.
+Question: many signals by one SIREN, should a context gate its activations (Mehta 2021) or predict its weights (Sitzmann
+2020), if either may compute as much?
 Command: `python -m experiments.siren.photos`, resumed by calling it again; needs FASTWEIGHTS_DATA.
 Photos of train/wikipedia38, the middle square scaled to 32 x 32; every photo has a latent of its own, learned with the
 network (Adam, all pixels of all photos in each step, cosine to zero). Both have three sine layers; the hypernetwork's
@@ -15,9 +15,9 @@ and 12,041 for the modulated SIREN of width 34:
     hypernetwork  38.3 +- .3   39.4 +- .3   14.2 +- .01
     modulated     15.7 +- .3   21.7 +- .4   23.7 +- .6
 
-The opposite of the claim at equal multiply-adds: of eight photos with 24,576 numbers the hypernetwork holds nine times as
-many parameters as there are numbers, and fits them; at .001 it learns nothing. After 300 steps the modulated SIREN is
-not at its end. How they compare at equal parameters, or on photos not fitted, was not asked here.
+Predicted weights fit far better at equal multiply-adds: for eight photos with 24,576 numbers the hypernetwork holds nine
+times as many parameters as there are numbers. At .001 it learns nothing. After 300 steps the modulated SIREN is not at
+its end. How they compare at equal parameters, or on photos not fitted, was not asked here.
 """
 
 import json
