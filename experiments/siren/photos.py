@@ -16,8 +16,8 @@ and 12,041 for the modulated SIREN of width 34:
     modulated     15.7 +- .3   21.7 +- .4   23.7 +- .6
 
 Predicted weights fit far better at equal multiply-adds: for eight photos with 24,576 numbers the hypernetwork holds
-nine times as many parameters as there are numbers. At .001 it learns nothing. After 300 steps the modulated SIREN is not
-at its end. How they compare at equal parameters, or on photos not fitted, was not asked here.
+nine times as many parameters as there are numbers. At .001 it learns nothing. After 300 steps the modulated SIREN is
+not at its end. How they compare at equal parameters, or on photos not fitted, was not asked here.
 """
 
 import json
