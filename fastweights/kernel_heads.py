@@ -142,7 +142,6 @@ def _convolution(head: nn.Conv2d, maps: Float[Tensor, "n m"]) -> nn.Conv2d:
 
 def _behind(after: nn.Module, numbers: Float[Tensor, "taps m"], head: nn.Conv2d) -> Float[Tensor, "taps m"]:
     """[A, a] of the head and what follows it, if that is affine in the numbers of a pixel."""
-
     after = copy.deepcopy(after).double()  # a projection rounded to single precision has full rank
 
     def apply(columns: Tensor) -> Tensor:
