@@ -49,8 +49,8 @@ class Terms:
 def exact(tensor: Float[Tensor, "m j i"]) -> Terms:
     """The fewest terms that a construction guarantees: at most min(i j, m i, m j).
 
-    >>> len(exact(torch.ones(7, 3, 4)).u)
-    1
+    >>> len(exact(torch.randn(7, 3, 4, dtype=torch.float64)).u)
+    12
     """
     return min(_constructions(tensor, None), key=lambda terms: len(terms.u))
 

@@ -51,10 +51,10 @@ def fold(
 
     Example
     -------
-    >>> kernels = models.build(ModelConfig(width=4, post=6, features=3))
+    >>> kernels = models.build(ModelConfig(width=4, post=6, features=3))  # its base starts at zero
     >>> gated, (weight,) = fold(kernels)
     >>> weight.kernel, weight.gates, gated.config.kind
-    (200, 4, 'gated')
+    (200, 3, 'gated')
     """
     if network.config.kind == "gated":
         raise BurstError(f"the network is gated already, with {network.config.maps} gates a weight")
