@@ -6,7 +6,7 @@ layer behind it, an attention of fixed lengths becomes gates, a linear attention
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -17,24 +17,34 @@ from fastweights.axes import Channels, Patches, Sequence
 from fastweights.codes import Code, pointwise
 from fastweights.convert import to_gated
 from fastweights.layer import PredictedWeight
+from fastweights.split_gates import AbsorbedSplitGate
 from fastweights.structures import Direct, Gated, Outer
+from fastweights.zoo import SimpleGate, SpatialGatingUnit
 
 
-def absorb(gate: PredictedWeight, after: nn.Module) -> PredictedWeight:
+@overload
+def absorb(gate: PredictedWeight, after: nn.Module) -> PredictedWeight: ...
+@overload
+def absorb(gate: SimpleGate | SpatialGatingUnit, after: nn.Module) -> AbsorbedSplitGate: ...
+def absorb(
+    gate: PredictedWeight | SimpleGate | SpatialGatingUnit, after: nn.Module
+) -> PredictedWeight | AbsorbedSplitGate:
     """A gating layer and the fixed layer behind it as one gated layer: `W (s . x) + b = [W diag(s)] x + b`.
 
     Squeeze-and-excitation, FiLM, simplified channel attention and the gates of modulated periodic activations are
     gates without fixed layers of their own (V the identity); this gives them the next layer as U (Eq. 25; Sec. 5: the
-    second fixed layer of a gated double layer is absorbed by the layer that follows).
+    second fixed layer of a gated double layer is absorbed by the layer that follows). With the layer in front too, see
+    `split_gates.between`.
 
     Args:
-        gate: `Gated` with the identity on both sides, on Channels; a predicted shift (FiLM) passes through W.
+        gate: `Gated` with the identity on both sides, on Channels; a predicted shift (FiLM) passes through W. Or
+            `SimpleGate` or `SpatialGatingUnit`, whose gates are made of the other half of their input.
         after: `nn.Linear` for features that stand last; on maps `nn.Conv2d` without groups or dilation: 1 x 1, or f x f
             with f odd, stride 1, (f - 1) / 2 zeros as border, and neither bias nor shift.
 
     Returns:
         A layer with the call of `gate` and the result of `after(gate(x, context))`. It has the gate's own predictor
-        and a copy of `after`, trainable.
+        and a copy of `after`, trainable. For a gate of halves its part is that layer.
 
     Raises:
         TypeError: another layer, or a shift or bias that would have to pass a border of zeros.
@@ -45,6 +55,8 @@ def absorb(gate: PredictedWeight, after: nn.Module) -> PredictedWeight:
     >>> torch.allclose(absorb(gate, after)(x), after(gate(x)), atol=1e-5)
     True
     """
+    if isinstance(gate, SimpleGate | SpatialGatingUnit):
+        return AbsorbedSplitGate(absorb(gate.gate, after), -3 if isinstance(gate, SimpleGate) else -1)
     s, axes = gate.structure, gate.axes
     if not (isinstance(s, Gated) and s.u is None and s.v is None and isinstance(axes, Channels)):
         raise TypeError(f"absorb: {gate.structure} on {gate.axes} is no gating layer (Gated, identity on both sides)")
