@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from fastweights.axes import Axes
 from fastweights.codes import Code, Upsampled, dense, pointwise
@@ -24,7 +25,7 @@ from fastweights.gated_form import Method as Method
 from fastweights.gated_form import to_gated as to_gated
 from fastweights.kernel_heads import kernel_head as kernel_head
 from fastweights.layer import PredictedWeight
-from fastweights.structures import Direct, Mixture
+from fastweights.structures import Direct, Gated, Mixture
 
 
 class MappedPredictor(nn.Module):
@@ -119,17 +120,21 @@ def model(
     inputs: tuple[Tensor, ...] = (),
     method: Method = "unfolding",
     weighted: bool = False,
+    strict: bool = False,
 ) -> tuple[nn.Module, Report]:
     """A copy of a network with gates in place of every predicted weight, and a report; fine-tuning is plain training.
 
-    Layers that no theorem covers (softmax attention) are left as they are.
+    Layers that no theorem covers (softmax attention) are left as they are, unless `strict`.
 
     Args:
         module: any network with `PredictedWeight` layers inside; it is left as it is.
         rank: truncate mixtures to this many gates.
-        inputs: example inputs; with them the report measures cost and difference, in eval mode, for one output tensor.
+        inputs: example inputs; with them the report measures cost and difference, in eval mode.
         method: of a truncation, see `to_gated`.
         weighted: the codes of the inputs say what a truncation keeps; it then covers whole predicted weights too.
+
+        strict: every layer has to convert, and there has to be one: raises what `to_gated` says, TypeError or, for a
+            gated layer of more than `rank` gates, ValueError.
 
     Raises ValueError for weighted=True without inputs.
 
@@ -146,7 +151,11 @@ def model(
     done: dict[int, PredictedWeight] = {}
     # Inner layers first, so that a layer inside another's predictor is found where its name says.
     for name, source in reversed(list(converted.named_modules(remove_duplicate=False))):
-        if not isinstance(source, PredictedWeight) or not isinstance(source.structure, Direct | Mixture):
+        if not isinstance(source, PredictedWeight):
+            continue
+        if strict:
+            to_gated(source.structure, rank=rank if isinstance(source.structure, Gated) else None)
+        if not isinstance(source.structure, Direct | Mixture):
             continue
         if id(source) in done:  # used twice
             converted.set_submodule(name, done[id(source)])
@@ -165,11 +174,14 @@ def model(
         else:
             converted = target
     lines.reverse()
+    if strict and not any(isinstance(layer, PredictedWeight) for layer in converted.modules()):
+        raise TypeError(f"model: {type(module).__name__} has no layer whose weight is predicted (PredictedWeight)")
     if not inputs:
         return converted, Report(tuple(lines))
     before, after = (copy.deepcopy(network).eval() for network in (module, converted))
     with torch.no_grad():
-        difference = (after(*inputs) - before(*inputs)).abs().max().item()
+        outputs = (tree_flatten(network(*inputs))[0] for network in (before, after))
+        difference = max((a - b).abs().max().item() for a, b in zip(*outputs, strict=True))
     return converted, Report(tuple(lines), measure(before, *inputs), measure(after, *inputs), difference)
 
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fastweights.axes import Channels, Patches, Sequence
+from fastweights.axes import Axes, Channels, Patches, Sequence
 from fastweights.codes import Code, pointwise
 from fastweights.convert import to_gated
 from fastweights.layer import PredictedWeight
 from fastweights.split_gates import AbsorbedSplitGate
-from fastweights.structures import Direct, Gated, Outer
+from fastweights.structures import Direct, Gated, Outer, Structure
 from fastweights.zoo import SimpleGate, SpatialGatingUnit
 
 
@@ -57,9 +57,9 @@ def absorb(
     """
     if isinstance(gate, SimpleGate | SpatialGatingUnit):
         return AbsorbedSplitGate(absorb(gate.gate, after), -3 if isinstance(gate, SimpleGate) else -1)
-    s, axes = gate.structure, gate.axes
+    s, axes = _parts("absorb", gate)
     if not (isinstance(s, Gated) and s.u is None and s.v is None and isinstance(axes, Channels)):
-        raise TypeError(f"absorb: {gate.structure} on {gate.axes} is no gating layer (Gated, identity on both sides)")
+        raise TypeError(f"absorb: {s} on {axes} is no gating layer (Gated, identity on both sides)")
     shifted = gate.bias_features > 0
     if isinstance(after, nn.Linear) and axes.dim == -1:
         weight = after.weight
@@ -111,10 +111,9 @@ def at_fixed_size(
     >>> gated.structure.code_features, torch.allclose(gated(x), layer(x), atol=1e-6)
     (25, True)
     """
-    if not isinstance(layer.structure, Outer):
-        raise TypeError(
-            f"at_fixed_size: {type(layer.structure).__name__} is no Outer structure; convert.layer converts it"
-        )
+    structure, _ = _parts("at_fixed_size", layer)
+    if not isinstance(structure, Outer):
+        raise TypeError(f"at_fixed_size: {type(structure).__name__} is no Outer structure; convert.layer converts it")
     if in_features is None or out_features is None:
         raise TypeError(
             "at_fixed_size: the predicted matrix of an Outer layer has the size of its inputs, and a gated layer has a "
@@ -174,15 +173,21 @@ def fast_weight_layer(layer: PredictedWeight, channels: int) -> FastWeightLayer:
     >>> torch.allclose(fast_weight_layer(layer, 6)(x), layer(x), atol=1e-5)
     True
     """
-    structure = layer.structure
-    if not isinstance(structure, Outer) or not isinstance(layer.axes, Sequence):
-        raise TypeError(f"fast_weight_layer: {structure} on {layer.axes} is no linear attention (Outer on Sequence)")
+    structure, axes = _parts("fast_weight_layer", layer)
+    if not isinstance(structure, Outer) or not isinstance(axes, Sequence):
+        raise TypeError(f"fast_weight_layer: {structure} on {axes} is no linear attention (Outer on Sequence)")
     if structure.f is not None:
         raise TypeError(
             f"fast_weight_layer: f is {structure.extra_repr().split('f=')[1]}, expected the identity: no matrix of "
             "fixed size holds what f makes of all scores"
         )
     return FastWeightLayer(layer.predictor, structure.rank, channels)
+
+
+def _parts(function: str, layer: nn.Module) -> tuple[Structure, Axes]:
+    if not isinstance(layer, PredictedWeight):
+        raise TypeError(f"{function}: {type(layer).__name__} is no PredictedWeight; give the one inside it, if any")
+    return layer.structure, layer.axes
 
 
 class _OnPixels(nn.Module):

@@ -60,6 +60,8 @@ def between(before: nn.Module, gate: SimpleGate | SpatialGatingUnit, after: nn.M
     >>> torch.allclose(between(before, gate, after)(x), after(gate(before(x))), atol=1e-5)
     True
     """
+    if not isinstance(gate, SimpleGate | SpatialGatingUnit):
+        raise TypeError(f"between: {type(gate).__name__} is no gate of halves (SimpleGate, SpatialGatingUnit)")
     gates = gate.gate.structure.code_features
     assert gates is not None
     _check(before, gate, "before")
