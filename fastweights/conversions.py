@@ -133,7 +133,7 @@ CONVERSIONS = (
     ),
     _source(
         zoo.FactorizationMachine,
-        {GATES: "exact", LINEAR: "exact", INTERACTION: "exact", FACTORS: "exact"},
+        {GATES: "exact", LINEAR: "exact", MACHINE: "already", INTERACTION: "exact", FACTORS: "exact"},
         gates="by way of the linear hypernetwork",
         linear="at full rank for all x, at the machine's rank on binary x",
         interaction="with context = x",
@@ -141,7 +141,7 @@ CONVERSIONS = (
     ),
     _source(
         zoo.MatrixFactorization,
-        {GATES: "exact", LINEAR: "exact", MACHINE: "exact", INTERACTION: "exact"},
+        {GATES: "exact", LINEAR: "exact", MACHINE: "exact", INTERACTION: "exact", FACTORS: "already"},
         gates="by way of the linear hypernetwork",
         linear="on joined one-hot pairs",
         machine="on joined one-hot pairs",

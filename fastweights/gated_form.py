@@ -162,7 +162,8 @@ def _(
     method: Method = "unfolding",
     codes: Tensor | None = None,
 ) -> Conversion:
-    if (gates or rank or structure.code_features) < structure.code_features:
+    least = min(number for number in (gates, rank, structure.code_features) if number is not None)
+    if least < structure.code_features:
         raise ValueError(f"to_gated: the structure has {structure.code_features} gates already and is not truncated")
     return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
 

@@ -189,7 +189,12 @@ PERFORM = {
     table.INTERACTION: interaction,
     table.FACTORS: factors,
 }
-ALREADY = {table.LINEAR: zoo.LinearHypernetwork, table.INTERACTION: zoo.MultiplicativeInteraction}
+ALREADY = {
+    table.LINEAR: zoo.LinearHypernetwork,
+    table.INTERACTION: zoo.MultiplicativeInteraction,
+    table.MACHINE: zoo.FactorizationMachine,
+    table.FACTORS: zoo.MatrixFactorization,
+}
 
 
 @pytest.mark.parametrize("source", CONVERSIONS, ids=lambda source: source.name)
