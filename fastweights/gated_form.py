@@ -164,7 +164,9 @@ def _(
 ) -> Conversion:
     least = min(number for number in (gates, rank, structure.code_features) if number is not None)
     if least < structure.code_features:
-        raise ValueError(f"to_gated: the structure has {structure.code_features} gates already and is not truncated")
+        raise ValueError(
+            f"to_gated: the structure has {structure.code_features} gates already and is not truncated to {least}"
+        )
     return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
 
 

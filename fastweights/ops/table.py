@@ -259,6 +259,8 @@ def _attention_product(
         for part in (p, q, x.to(dtype))
     )
     y = F.scaled_dot_product_attention(p, q, wide, scale=1.0)[..., : x.shape[-1]]
+    # On the CPU it makes zeros of scores that are not a number.
+    y = y + (0 * p).sum(-1, keepdim=True) + (0 * q).sum((-1, -2), keepdim=True)
     return y.reshape(*x.shape[:-2], *y.shape[-2:]).to(x.dtype)
 
 
