@@ -117,8 +117,8 @@ def _principal(maps: Float[Tensor, "n m"], features: Float[Tensor, "b c h w"], h
     """Eigenvectors of the second moment of `maps [patch ; 1]` over all pixels of the features, largest first."""
     gates = _convolution(head, maps)
     moment = maps.new_zeros(len(maps), len(maps))
-    for image in features.to(maps).split(1):
-        numbers = gates(image)[0].flatten(1)
+    for image in features.split(1):
+        numbers = gates(image.to(maps))[0].flatten(1)
         moment += numbers @ numbers.T
     return torch.linalg.eigh(moment).eigenvectors.flip(1)
 
