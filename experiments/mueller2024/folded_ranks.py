@@ -45,7 +45,7 @@ def main(*, model: str = "kpn", count: int = 24, result: Path = RESULT, smoke: b
     photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38")
     network = weights.load(model)
     patch, count, ranks = (32, 2, RANKS[:2]) if smoke else (128, count, RANKS)
-    task = CameraTask(patch, network.config.frames, "mean", aligned=1.0)
+    task = CameraTask(patch, network.config.frames, "mean", aligned=1.0, jpeg=0.0)
     chosen_by, judged_by = (
         [default_collate([bursts[n], bursts[n + 1]]) for n in range(0, count, 2)]
         for bursts in (task.bursts(part, seed) for seed, part in enumerate(split(photos), 1))

@@ -125,7 +125,7 @@ def _sample() -> np.ndarray:
 
 def _task(config: ModelConfig) -> Task:
     if config.task == "camera":
-        return CameraTask(_PATCH, config.frames, "mean", aligned=1.0)
+        return CameraTask(_PATCH, config.frames, "mean", aligned=1.0, jpeg=0.0)
     return PaperTask(_PATCH, config.frames, upscale=4, steps=1, annealed=False, one_frame=False, seed=0)
 
 
