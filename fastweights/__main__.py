@@ -18,7 +18,7 @@ import fastweights
 _NEEDED: tuple[str, ...] = ("accelerate", "cv2", "cyclopts", "filelock", "imagecodecs", "joblib", "numpy", "PIL")
 _NEEDED += ("rich", "safetensors", "tifffile", "torchmetrics")
 _PACKAGES = ("torch", "jaxtyping", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "accelerate")
-_BURST_COMMANDS = ("demo", "denoise", "evaluate", "train")
+_BURST_COMMANDS = ("convert", "demo", "denoise", "evaluate", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

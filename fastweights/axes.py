@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastweights.codes import Code, Sliced, Upsampled
-from fastweights.structures import Structure
+from fastweights.structures import Outer, Structure
 
 PaddingMode = Literal["zeros", "replicate", "reflect", "circular"]
 PADDING_MODES = {"zeros": "constant", "replicate": "replicate", "reflect": "reflect", "circular": "circular"}
@@ -32,9 +32,29 @@ class Axes(abc.ABC):
     def code_axis(self, code: Tensor) -> int:
         """The axis of a code that holds its k numbers."""
 
+    @abc.abstractmethod
+    def mixed(self, x: Tensor) -> int | None:
+        """How many numbers of x the weight mixes; None where x has too few axes."""
+
+    def check_x(self, structure: Structure, x: Tensor) -> None:
+        """Raise ValueError if the structure's weight does not fit x, before any predictor sees x."""
+        expected, found = structure.in_features, self.mixed(x)
+        if found is None or found != (expected or found):
+            raise ValueError(
+                f"{self}: x has shape {tuple(x.shape)}, expected {expected or 'some'} numbers on the axis that "
+                f"{type(structure).__name__}({structure.extra_repr()}) mixes"
+            )
+
     def check(self, structure: Structure, code: Code, x: Tensor) -> None:
-        """Raise ValueError, naming both shapes, if a code and x cannot belong together; here nothing is known."""
-        return
+        """Raise ValueError, naming both shapes, if a code and x cannot belong together."""
+        self.check_x(structure, x)
+        if isinstance(structure, Outer) and isinstance(code, tuple) and len(code) == 2:
+            numbers, expected = code[1].shape[self.code_axis(code[1])], structure.rank * (self.mixed(x) or 0)
+            if numbers != expected:
+                raise ValueError(
+                    f"{self}: Q has shape {tuple(code[1].shape)} for x {tuple(x.shape)}, expected {expected} numbers: "
+                    f"the rank {structure.rank} for each of the {self.mixed(x)} that the weight mixes"
+                )
 
     def code_last(self, code: Tensor) -> Tensor:
         """code as (*b, k)."""
@@ -63,6 +83,9 @@ class Channels(Axes):
         if self.dim >= 0:
             raise ValueError(f"Channels: dim is {self.dim}, expected a negative number (counted from the last axis)")
 
+    def mixed(self, x: Tensor) -> int | None:
+        return x.shape[self.dim] if x.ndim >= -self.dim else None
+
     def split(self, x: Tensor) -> Tensor:
         return x.movedim(self.dim, -1)
 
@@ -80,6 +103,9 @@ class Channels(Axes):
 @dataclass(frozen=True)
 class Sequence(Axes):
     """Positions of a sequence, as attention mixes them. x (*b, S, C), code (*b, k); the channels share the weight."""
+
+    def mixed(self, x: Tensor) -> int | None:
+        return x.shape[-2] if x.ndim >= 2 else None
 
     def split(self, x: Tensor) -> Tensor:
         return x.mT
@@ -145,14 +171,20 @@ class Patches(Axes):
             raise ValueError(f"{self}: an image of {height} x {width} pixels is smaller than one patch")
         return h, w
 
-    def check(self, structure: Structure, code: Code, x: Tensor) -> None:
-        """The sizes of everything, before any operation sees them: a first mistake gets one sentence."""
-        taps = self.kernel_size**2
-        if x.ndim < 4 or (structure.in_features is not None and x.shape[-3] * taps != structure.in_features):
-            count = "C" if structure.in_features is None else structure.in_features // taps
+    def mixed(self, x: Tensor) -> int | None:
+        return x.shape[-3] * self.kernel_size**2 if x.ndim >= 4 else None
+
+    def check_x(self, structure: Structure, x: Tensor) -> None:
+        found = self.mixed(x)
+        if found is None or found != (structure.in_features or found):
+            count = "C" if structure.in_features is None else structure.in_features // self.kernel_size**2
             raise ValueError(
                 f"{self}: x has shape {tuple(x.shape)}, expected (B, {count}, H, W) or (B, *e, {count}, H, W)"
             )
+
+    def check(self, structure: Structure, code: Code, x: Tensor) -> None:
+        """The sizes of everything, before any operation sees them: a first mistake gets one sentence."""
+        super().check(structure, code, x)
         h, w = self.positions(*x.shape[-2:])
         for part in code if isinstance(code, tuple) else (code,):
             if isinstance(part, Upsampled):

@@ -6,35 +6,45 @@ layer behind it, an attention of fixed lengths becomes gates, a linear attention
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fastweights.axes import Channels, Patches, Sequence
+from fastweights.axes import Axes, Channels, Patches, Sequence
 from fastweights.codes import Code, pointwise
 from fastweights.convert import to_gated
 from fastweights.layer import PredictedWeight
-from fastweights.structures import Direct, Gated, Outer
+from fastweights.split_gates import AbsorbedSplitGate
+from fastweights.structures import Direct, Gated, Outer, Structure
+from fastweights.zoo import SimpleGate, SpatialGatingUnit
 
 
-def absorb(gate: PredictedWeight, after: nn.Module) -> PredictedWeight:
+@overload
+def absorb(gate: PredictedWeight, after: nn.Module) -> PredictedWeight: ...
+@overload
+def absorb(gate: SimpleGate | SpatialGatingUnit, after: nn.Module) -> AbsorbedSplitGate: ...
+def absorb(
+    gate: PredictedWeight | SimpleGate | SpatialGatingUnit, after: nn.Module
+) -> PredictedWeight | AbsorbedSplitGate:
     """A gating layer and the fixed layer behind it as one gated layer: `W (s . x) + b = [W diag(s)] x + b`.
 
     Squeeze-and-excitation, FiLM, simplified channel attention and the gates of modulated periodic activations are
     gates without fixed layers of their own (V the identity); this gives them the next layer as U (Eq. 25; Sec. 5: the
-    second fixed layer of a gated double layer is absorbed by the layer that follows).
+    second fixed layer of a gated double layer is absorbed by the layer that follows). With the layer in front too, see
+    `split_gates.between`.
 
     Args:
-        gate: `Gated` with the identity on both sides, on Channels; a predicted shift (FiLM) passes through W.
+        gate: `Gated` with the identity on both sides, on Channels; a predicted shift (FiLM) passes through W. Or
+            `SimpleGate` or `SpatialGatingUnit`, whose gates are made of the other half of their input.
         after: `nn.Linear` for features that stand last; on maps `nn.Conv2d` without groups or dilation: 1 x 1, or f x f
             with f odd, stride 1, (f - 1) / 2 zeros as border, and neither bias nor shift.
 
     Returns:
         A layer with the call of `gate` and the result of `after(gate(x, context))`. It has the gate's own predictor
-        and a copy of `after`, trainable.
+        and a copy of `after`, trainable. For a gate of halves its part is that layer.
 
     Raises:
         TypeError: another layer, or a shift or bias that would have to pass a border of zeros.
@@ -45,9 +55,11 @@ def absorb(gate: PredictedWeight, after: nn.Module) -> PredictedWeight:
     >>> torch.allclose(absorb(gate, after)(x), after(gate(x)), atol=1e-5)
     True
     """
-    s, axes = gate.structure, gate.axes
+    if isinstance(gate, SimpleGate | SpatialGatingUnit):
+        return AbsorbedSplitGate(absorb(gate.gate, after), -3 if isinstance(gate, SimpleGate) else -1)
+    s, axes = _parts("absorb", gate)
     if not (isinstance(s, Gated) and s.u is None and s.v is None and isinstance(axes, Channels)):
-        raise TypeError(f"absorb: {gate.structure} on {gate.axes} is no gating layer (Gated, identity on both sides)")
+        raise TypeError(f"absorb: {s} on {axes} is no gating layer (Gated, identity on both sides)")
     shifted = gate.bias_features > 0
     if isinstance(after, nn.Linear) and axes.dim == -1:
         weight = after.weight
@@ -99,10 +111,9 @@ def at_fixed_size(
     >>> gated.structure.code_features, torch.allclose(gated(x), layer(x), atol=1e-6)
     (25, True)
     """
-    if not isinstance(layer.structure, Outer):
-        raise TypeError(
-            f"at_fixed_size: {type(layer.structure).__name__} is no Outer structure; convert.layer converts it"
-        )
+    structure, _ = _parts("at_fixed_size", layer)
+    if not isinstance(structure, Outer):
+        raise TypeError(f"at_fixed_size: {type(structure).__name__} is no Outer structure; convert.layer converts it")
     if in_features is None or out_features is None:
         raise TypeError(
             "at_fixed_size: the predicted matrix of an Outer layer has the size of its inputs, and a gated layer has a "
@@ -162,15 +173,21 @@ def fast_weight_layer(layer: PredictedWeight, channels: int) -> FastWeightLayer:
     >>> torch.allclose(fast_weight_layer(layer, 6)(x), layer(x), atol=1e-5)
     True
     """
-    structure = layer.structure
-    if not isinstance(structure, Outer) or not isinstance(layer.axes, Sequence):
-        raise TypeError(f"fast_weight_layer: {structure} on {layer.axes} is no linear attention (Outer on Sequence)")
+    structure, axes = _parts("fast_weight_layer", layer)
+    if not isinstance(structure, Outer) or not isinstance(axes, Sequence):
+        raise TypeError(f"fast_weight_layer: {structure} on {axes} is no linear attention (Outer on Sequence)")
     if structure.f is not None:
         raise TypeError(
             f"fast_weight_layer: f is {structure.extra_repr().split('f=')[1]}, expected the identity: no matrix of "
             "fixed size holds what f makes of all scores"
         )
     return FastWeightLayer(layer.predictor, structure.rank, channels)
+
+
+def _parts(function: str, layer: nn.Module) -> tuple[Structure, Axes]:
+    if not isinstance(layer, PredictedWeight):
+        raise TypeError(f"{function}: {type(layer).__name__} is no PredictedWeight; give the one inside it, if any")
+    return layer.structure, layer.axes
 
 
 class _OnPixels(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,6 +44,7 @@ def kernel_head(
     order: str = "t u v",
     after: nn.Module | None = None,
     rank: int | None = None,
+    features: Float[Tensor, "b c h w"] | None = None,
 ) -> GatedHead:
     """A convolution that emits a kernel of frames x kernel_size x kernel_size numbers a pixel, as gates.
 
@@ -57,6 +60,8 @@ def kernel_head(
             `F.unfold` on stacked frames, "u v t" that of the released KPN in TensorFlow.
         after: what stands behind the head, if it is linear or affine in the numbers of a pixel (a scale, a projection).
         rank: the number of gates; the largest singular values are kept, and `bound` says what is lost.
+        features: what the head sees of real inputs; with rank, the kernels it makes of them say what is kept: the
+            principal subspace of their second moment, for which the mean squared error of these kernels is least.
 
     Returns:
         `GatedHead`, in the dtype and on the device of the head.
@@ -97,30 +102,50 @@ def kernel_head(
     u, s, vt = torch.linalg.svd(numbers, full_matrices=False)
     exact = max(1, int((s > s[0] * max(numbers.shape) * torch.finfo(torch.float64).eps).sum()))
     kept = min(rank or exact, exact)
-    gates = nn.Conv2d(
+    basis, maps = u[:, :exact], s[:exact, None] * vt[:exact]
+    if kept < exact and features is not None:
+        turn = _principal(maps, features, head)
+        basis, maps = basis @ turn, turn.T @ maps
+    gates = _convolution(head, maps[:kept]).to(head.weight)
+    filters = nn.Conv2d(frames, kept, kernel_size, padding=kernel_size // 2, bias=False).to(head.weight)
+    filters.weight.copy_(basis[:, :kept].T.reshape(filters.weight.shape))
+    lost = torch.linalg.matrix_norm(maps[kept:], ord=2).item() if kept < exact else 0.0
+    return GatedHead(gates, filters, lost)
+
+
+def _principal(maps: Float[Tensor, "n m"], features: Float[Tensor, "b c h w"], head: nn.Conv2d) -> Float[Tensor, "n n"]:
+    """Eigenvectors of the second moment of `maps [patch ; 1]` over all pixels of the features, largest first."""
+    gates = _convolution(head, maps)
+    moment = maps.new_zeros(len(maps), len(maps))
+    for image in features.split(1):
+        numbers = gates(image.to(maps))[0].flatten(1)
+        moment += numbers @ numbers.T
+    return torch.linalg.eigh(moment).eigenvectors.flip(1)
+
+
+def _convolution(head: nn.Conv2d, maps: Float[Tensor, "n m"]) -> nn.Conv2d:
+    """`maps [patch ; 1]` at every pixel where the head makes its numbers, in the dtype of the maps."""
+    found = nn.Conv2d(
         head.in_channels,
-        kept,
+        len(maps),
         (head.kernel_size[0], head.kernel_size[1]),
         stride=(head.stride[0], head.stride[1]),
         padding=head.padding if isinstance(head.padding, str) else (head.padding[0], head.padding[1]),
         dilation=(head.dilation[0], head.dilation[1]),
         padding_mode=head.padding_mode,
-    ).to(head.weight)
-    maps = s[:kept, None] * vt[:kept]
-    gates.weight.copy_(maps[:, :-1].view_as(gates.weight))
-    assert gates.bias is not None
-    gates.bias.copy_(maps[:, -1])
-    filters = nn.Conv2d(frames, kept, kernel_size, padding=kernel_size // 2, bias=False).to(head.weight)
-    filters.weight.copy_(u[:, :kept].T.reshape(filters.weight.shape))
-    return GatedHead(gates, filters, s[kept].item() if kept < exact else 0.0)
+    ).to(maps)
+    found.weight.copy_(maps[:, :-1].view_as(found.weight))
+    assert found.bias is not None
+    found.bias.copy_(maps[:, -1])
+    return found
 
 
 def _behind(after: nn.Module, numbers: Float[Tensor, "taps m"], head: nn.Conv2d) -> Float[Tensor, "taps m"]:
     """[A, a] of the head and what follows it, if that is affine in the numbers of a pixel."""
+    after = copy.deepcopy(after).double()  # a projection rounded to single precision has full rank
 
     def apply(columns: Tensor) -> Tensor:
-        pixels = columns.T[:, :, None, None]
-        return after(pixels.to(head.weight))[:, :, 0, 0].T.double()
+        return after(columns.T[:, :, None, None])[:, :, 0, 0].T.double()
 
     taps = len(numbers)
     offset = apply(numbers.new_zeros(taps, 1))

@@ -81,6 +81,7 @@ class PredictedWeight(nn.Module):
 
     def forward(self, x: Tensor, context: Any = None) -> Tensor:
         """`W(predictor(context)) x`; the context is x itself when None."""
+        self.axes.check_x(self.structure, x)
         return self.product(self.code(x if context is None else context), x)
 
     def weight(self, context: Any) -> Tensor:

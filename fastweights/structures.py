@@ -59,6 +59,8 @@ class Direct(Structure):
 
     def __init__(self, in_features: int, out_features: int):
         super().__init__()
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"Direct: a weight of {out_features} x {in_features} numbers, expected at least 1 x 1")
         self.in_features, self.out_features = in_features, out_features
         self.code_features = in_features * out_features
 
@@ -201,6 +203,8 @@ class Outer(Structure):
 
     def __init__(self, rank: int, f: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
+        if rank < 1:
+            raise ValueError(f"Outer: rank is {rank}, expected at least 1")
         self.in_features = self.out_features = self.code_features = None
         self.rank, self.f = rank, f
 

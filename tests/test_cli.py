@@ -62,7 +62,7 @@ def test_info_names_versions_and_fast_paths(capsys):
 
 @pytest.mark.usefixtures("core_only")
 class TestWithoutExtras:
-    @pytest.mark.parametrize("command", ["demo", "denoise", "train"])
+    @pytest.mark.parametrize("command", ["convert", "demo", "denoise", "train"])
     def test_says_which_extra_is_needed(self, command, capsys):
         status = program.main([command, "photos"])
         failed(capsys, status, f"`fastweights {command}`", "pip install 'fastweights[burst]'")
@@ -201,7 +201,7 @@ class TestUserErrors:
         failed(capsys, program.main(["train", "--data", "a", "--out", "b", "--no-unit-sum"]), "unit_sum")
 
 
-@pytest.mark.parametrize("command", ["", "demo", "denoise", "train", "info"])
+@pytest.mark.parametrize("command", ["", "convert", "demo", "denoise", "train", "info"])
 def test_help_fits_a_screen_and_has_an_example(folder, command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert program.main([*command.split(), "--help"]) == 0

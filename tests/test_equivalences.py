@@ -103,6 +103,8 @@ def test_attention_at_a_fixed_length_is_gates(build):
     assert converted.structure.code_features == 25
     assert_same(converted, source, double(2, 5, 4))
     with pytest.raises(ValueError, match=r"\(6, 6\) entries, expected \(5, 5\)"):
+        converted(double(2, 5, 4), double(2, 6, 4))
+    with pytest.raises(ValueError, match="expected 5 numbers"):
         converted(double(2, 6, 4))
 
 

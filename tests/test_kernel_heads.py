@@ -105,3 +105,18 @@ def test_bad_input_is_one_sentence(changes, message):
     settings = {"head": nn.Conv2d(6, T * K * K, 1), "frames": T, "kernel_size": K} | changes
     with pytest.raises(ValueError, match=message):
         convert.kernel_head(**settings)
+
+
+def test_real_features_say_which_gates_are_kept():
+    """The kernels of features in a subspace of 2 dimensions need 2 gates, wherever the head is large."""
+    model, frames = network(6, 1)
+    model.head.bias = None
+    with torch.no_grad():
+        model.head.weight[:, 2:] *= 100
+    features = torch.cat([torch.rand(1, 2, 9, 7), torch.zeros(1, 4, 9, 7)], dim=1).double()
+    kept = convert.kernel_head(model.head, T, K, rank=2, features=features)
+    blind = convert.kernel_head(model.head, T, K, rank=2)
+    exact = convert.kernel_head(model.head, T, K)(features, frames[:1])
+    torch.testing.assert_close(kept(features, frames[:1]), exact, rtol=1e-9, atol=1e-9)
+    assert (blind(features, frames[:1]) - exact).abs().max() > 1e-3
+    assert blind.bound < kept.bound  # for other features singular values are the safer choice

@@ -1,7 +1,9 @@
 """The smallest exact gated double layer of small tensors: canonical polyadic decomposition by Levenberg-Marquardt.
 
 Gates linear in m features (the base counted) and R of them: `T[j, i, m] = sum_r u[j, r] v[i, r] a[m, r]`, so the least
-number of gates that gives H exactly is the tensor's rank, not n_i n_j.
+number of gates that gives H exactly is the tensor's rank, not n_i n_j. `fastweights.decompositions` gives what
+converts a network: constructions, and a good fit by alternating least squares; whether a fit is exact needs these
+second-order steps.
 """
 
 from __future__ import annotations

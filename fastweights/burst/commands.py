@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import fastweights
-from fastweights.burst import batch, images
+from fastweights.burst import batch, conversion, images
 from fastweights.burst import demo as demonstration
 from fastweights.burst import evaluate as evaluation
 from fastweights.burst.errors import BurstError
@@ -146,6 +146,38 @@ def evaluate(
     evaluation.run(evaluation.Request(source, sets, reference, model, count, bm3d), result, pictures, Console())
 
 
+def convert(
+    weights: str,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    rank: int | None = None,
+    data: Path | None = None,
+    json: Path | None = None,
+) -> None:
+    """Turn a network that predicts kernels into one that predicts gates, for the same picture or a cheaper one.
+
+    Prints what it saves and what it changes, on bursts made from the photos (without --data, from one that ships).
+    The file is a network like any other: fastweights denoise night/ --model OUT.safetensors.
+
+    Example: fastweights convert kpn -o gates.safetensors --rank 64 --data photos
+
+    Args:
+        weights: A network that ships or a .safetensors file.
+        output: A new .safetensors file.
+        rank: Gates of each predicted weight; by default as many as give the same picture.
+        data: A folder of photos; with --rank, the kernels for bursts made from them say what is kept.
+        json: A file for all figures.
+    """
+    conversion.check(output, json)
+    console = Console()
+    with console.status("converting"):
+        outcome = conversion.convert(weights, output, rank, data)
+    if json is not None:
+        conversion.write(json, outcome)
+    console.print(conversion.table(outcome))
+    print(f"{conversion.sentence(outcome)}\nwrote {output}")
+
+
 def train(config: Any) -> None:
     """Train a network on bursts made from photos; a run that was stopped goes on when the command is repeated.
 
@@ -221,7 +253,7 @@ def _app(*more: Callable[[], None]) -> App:
     train.__annotations__["config"] = Annotated[_flags(_preset()), Parameter(name="*")]
     defaults = f"Defaults: {_defaults(_preset())}. With --task paper those of Mildenhall et al. 2018."
     app.command(train, help=f"{inspect.getdoc(train)}\n\n{defaults}")
-    commands: tuple[Callable[..., None], ...] = (demo, denoise, evaluate, *more)
+    commands: tuple[Callable[..., None], ...] = (convert, demo, denoise, evaluate, *more)
     for command in commands:
         app.command(command)
     return app

@@ -33,8 +33,8 @@ class ModelConfig:
         width, post: channels of the U-Net; 64 and 200 as published, 32 and 100 for half width.
         maps: number of gates M (128 and 64 in the paper).
         out_kernel_size: taps of the gated network's second filters; None takes kernel_size, as the paper.
-        features: with "kpn", a bottleneck of this many features before a 1 x 1 head, so that the head is a mixture
-            and converts to features + 1 gates; None is the published 3 x 3 head.
+        features: a bottleneck of this many features before a 1 x 1 head; None is the published 3 x 3 head. With "kpn"
+            the head is then a mixture and converts to features + 1 gates.
         unit_sum: kernels that sum to one and start at the mean of the frames, with repeated borders.
         rule: interpolation of the half-resolution code, "half_pixel" or "legacy" (TensorFlow 1).
     """
@@ -61,10 +61,9 @@ class ModelConfig:
             raise ValueError(f"ModelConfig: kernel_size is {self.kernel_size}, expected an odd number")
         if self.rule not in ("half_pixel", "legacy"):
             raise ValueError(f"ModelConfig: rule is {self.rule!r}, expected 'half_pixel' or 'legacy'")
-        if self.features is not None and (self.kind == "gated" or self.features < 1):
+        if self.features is not None and self.features < 1:
             raise ValueError(
-                f"ModelConfig: features is {self.features} with kind {self.kind!r}; a bottleneck of at least 1 feature "
-                "is for kind='kpn'"
+                f"ModelConfig: features is {self.features}, expected at least 1, or None for no bottleneck"
             )
         if self.task == "camera" and self.frames < 2:
             raise ValueError(f"ModelConfig: frames is {self.frames}, a camera network needs at least 2 slots")
@@ -192,29 +191,35 @@ def predicted_weight(config: ModelConfig) -> PredictedWeight:
     """The predicted weight of a config, with its head as predictor: context is the trunk's features."""
     axes = Patches(config.kernel_size, padding_mode="replicate" if config.unit_sum else "zeros")
     taps = config.frames * config.kernel_size**2
-    outputs = config.maps if config.kind == "gated" else config.features or taps
+    outputs = config.features or (config.maps if config.kind == "gated" else taps)
     last = nn.Conv2d(config.post, outputs, 3, padding=1)
-    initialise(last, "he" if config.unit_sum else "glorot")
+    head = Head(last)
+    if config.features is not None:
+        head.append(nn.ReLU())
+        if config.kind == "gated":
+            head.append(last := nn.Conv2d(config.features, config.maps, 1))
+    initialise(head, "he" if config.unit_sum else "glorot")
     if config.unit_sum:
         with torch.no_grad():
             last.weight.mul_(0.005)  # a start at the mean of the frames
     if config.kind == "gated" and not config.unit_sum:
         sizes = (config.frames, config.kernel_size, config.maps)
-        return zoo.GatedKernelPrediction(*sizes, out_kernel_size=config.out_kernel_size, predictor=Head(last))
+        return zoo.GatedKernelPrediction(*sizes, out_kernel_size=config.out_kernel_size, predictor=head)
     if config.kind == "gated":
         filters = nn.Parameter(starting_filters(config.maps, config.frames, config.kernel_size))
         gated = Gated(torch.ones(1, config.maps), filters)
         parametrize.register_parametrization(gated, "v", ZeroSum())
-        return PredictedWeight(gated, axes, Head(last))
+        return PredictedWeight(gated, axes, head)
     if config.features is None:
-        head = Head(last, ZeroSum(scale=KERNEL_SCALE)) if config.unit_sum else Head(last)
+        if config.unit_sum:
+            head.append(ZeroSum(scale=KERNEL_SCALE))
         return zoo.KernelPrediction(config.frames, config.kernel_size, predictor=head, padding_mode=axes.padding_mode)
     templates = nn.Parameter(torch.randn(config.features, 1, taps) / config.features**0.5 / taps**0.5)
     mixture = Mixture(templates, nn.Parameter(torch.zeros(1, taps)))
     if config.unit_sum:
         parametrize.register_parametrization(mixture, "templates", ZeroSum(dim=-1))
         parametrize.register_parametrization(mixture, "base", ZeroSum(dim=-1))
-    return PredictedWeight(mixture, axes, Head(last, nn.ReLU()))
+    return PredictedWeight(mixture, axes, head)
 
 
 def starting_filters(maps: int, frames: int, kernel_size: int) -> Float[Tensor, "m i"]:

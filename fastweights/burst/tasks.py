@@ -35,8 +35,12 @@ class Task(abc.ABC):
         """The loss of a step."""
 
     @abc.abstractmethod
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """What a network of the task is called with."""
+
     def denoise(self, network: Network, batch: Any) -> Tensor:
         """The network's pictures."""
+        return network(*self.inputs(batch))
 
     @abc.abstractmethod
     def trivial(self, batch: Any) -> dict[str, Tensor]:
@@ -65,8 +69,8 @@ class CameraTask(Task):
     def loss(self, network: Network, batch: CameraBurst, step: int) -> Float[Tensor, ""]:
         return camera_loss(self.denoise(network, batch), batch.truth, batch.single_error)
 
-    def denoise(self, network: Network, batch: CameraBurst) -> Tensor:
-        return network(batch.frames, batch.counts)
+    def inputs(self, batch: CameraBurst) -> tuple[Tensor, ...]:
+        return batch.frames, batch.counts
 
     def trivial(self, batch: CameraBurst) -> dict[str, Tensor]:
         weights = batch.counts / batch.counts.sum(dim=1, keepdim=True)
@@ -96,16 +100,14 @@ class PaperTask(Task):
         return PaperBursts(photos, seed, patch=self.patch, upscale=self.upscale, frames=self.frames)
 
     def loss(self, network: Network, batch: PaperBurst, step: int) -> Float[Tensor, ""]:
-        noise = noise_map(batch.frames[:, 0], batch.sigma_read, batch.sigma_shot)[:, None]
         per_frame = self.annealed and annealing_weight(step, self.steps) > NEGLIGIBLE
-        estimates = network(batch.frames, noise, per_frame=True) if per_frame else None
-        output = network(batch.frames, noise) if estimates is None else estimates.mean(dim=1)
+        estimates = network(*self.inputs(batch), per_frame=True) if per_frame else None
+        output = self.denoise(network, batch) if estimates is None else estimates.mean(dim=1)
         drawn = self.seed if self.one_frame else None
         return paper_loss(output, estimates, batch.truth, batch.white_level, step, self.steps, drawn)
 
-    def denoise(self, network: Network, batch: PaperBurst) -> Tensor:
-        noise = noise_map(batch.frames[:, 0], batch.sigma_read, batch.sigma_shot)[:, None]
-        return network(batch.frames, noise)
+    def inputs(self, batch: PaperBurst) -> tuple[Tensor, ...]:
+        return batch.frames, noise_map(batch.frames[:, 0], batch.sigma_read, batch.sigma_shot)[:, None]
 
     def trivial(self, batch: PaperBurst) -> dict[str, Tensor]:
         return {"mean": batch.frames.mean(dim=1, keepdim=True), "one": batch.frames[:, :1]}

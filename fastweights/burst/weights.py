@@ -36,7 +36,7 @@ def available() -> list[str]:
 def save_weights(path: str | os.PathLike[str], model: nn.Module, config: ModelConfig, card: dict[str, Any]) -> Path:
     """Write a network, its settings and its card (anything JSON holds) to one .safetensors file, atomically.
 
-    Raises BurstError for another suffix or a folder that does not exist.
+    Raises BurstError for another suffix, a folder that does not exist, and where the disk refuses.
 
     Example
     -------
@@ -47,11 +47,8 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module, config: ModelCo
     ...     load(path).config == config, card(path)
     (True, {'steps': 0})
     """
+    check_output(path)
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise BurstError(f"cannot write weights to {str(path)!r}: the name must end in {SUFFIX}")
-    if not path.parent.is_dir():
-        raise BurstError(f"cannot write weights to {str(path)!r}: there is no folder {str(path.parent)!r}, make it")
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
     metadata = {_CONFIG: json.dumps(dataclasses.asdict(config)), _CARD: json.dumps(card)}
     draft = path.with_name(f".{path.name}.draft")
@@ -59,9 +56,29 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module, config: ModelCo
         # Not save_file: it leaves the file unreadable for other users.
         draft.write_bytes(save(tensors, metadata))
         os.replace(draft, path)
+    except OSError as error:
+        raise BurstError(f"cannot write weights to {str(path)!r}: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Raises BurstError now for a name that `save_weights` would refuse.
+
+    Example
+    -------
+    >>> check_output("network.pt")
+    Traceback (most recent call last):
+    fastweights.burst.errors.BurstError: cannot write weights to 'network.pt': the name must end in .safetensors
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise BurstError(f"cannot write weights to {str(path)!r}: the name must end in {SUFFIX}")
+    if not path.parent.is_dir():
+        raise BurstError(f"cannot write weights to {str(path)!r}: there is no folder {str(path.parent)!r}, make it")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise BurstError(f"cannot write weights to {str(path)!r}: it is a folder, or stands in one that is read-only")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> models.Denoiser:

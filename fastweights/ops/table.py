@@ -6,6 +6,7 @@ multiply, scatter) and the reference the rows are tested against.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -125,7 +126,7 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
     gates: Any = expand(code, x)
     extra = x.shape[1:-3]
     hidden = _hidden(structure, axes, x.reshape(-1, *x.shape[-3:]))
-    hidden = hidden.unflatten(0, (x.shape[0], -1)) * gates.unsqueeze(1)
+    hidden = hidden.unflatten(0, (x.shape[0], math.prod(extra))) * gates.unsqueeze(1)
     hidden = hidden.flatten(0, 1).to(x.dtype)
     if structure.u is None:
         y = hidden
@@ -258,6 +259,8 @@ def _attention_product(
         for part in (p, q, x.to(dtype))
     )
     y = F.scaled_dot_product_attention(p, q, wide, scale=1.0)[..., : x.shape[-1]]
+    # On the CPU it makes zeros of scores that are not a number.
+    y = y + (0 * p).sum(-1, keepdim=True) + (0 * q).sum((-1, -2), keepdim=True)
     return y.reshape(*x.shape[:-2], *y.shape[-2:]).to(x.dtype)
 
 

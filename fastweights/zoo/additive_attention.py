@@ -39,6 +39,12 @@ class AdditiveAttention(nn.Module):
         return PredictedWeight(Direct(x.shape[-2], queries.shape[-2]), Sequence(), self.scores)
 
     def forward(self, x: Float[Tensor, "*b s c"], queries: Float[Tensor, "*b t q"]) -> Float[Tensor, "*b t c"]:
+        sizes = (self.scores.keys.in_features, self.scores.queries.in_features)
+        if (x.shape[-1], queries.shape[-1]) != sizes or x.shape[:-2] != queries.shape[:-2]:
+            raise ValueError(
+                f"AdditiveAttention: x has shape {tuple(x.shape)} and queries {tuple(queries.shape)}, expected "
+                f"{sizes[0]} and {sizes[1]} features last, and the same batch axes"
+            )
         return self.part(x, queries)(x, (queries, x))
 
 

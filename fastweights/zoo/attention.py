@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fastweights.axes import Sequence
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Outer, softmax
+from fastweights.zoo.defaults import at_least_one
 
 Context = Tensor | tuple[Tensor, Tensor]
 
@@ -34,6 +35,7 @@ class DecomposableAttention(PredictedWeight):
     """
 
     def __init__(self, features: int, hidden: int = 200, *, network: nn.Module | None = None):
+        at_least_one("DecomposableAttention", hidden=hidden)
         if network is None:
             network = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         super().__init__(Outer(hidden, softmax), Sequence(), SharedNetwork(network))
@@ -66,7 +68,7 @@ class MultiHeadAttention(nn.Module):
         bias: of the four linear maps.
 
     Raises:
-        ValueError: features that the heads do not divide.
+        ValueError: features that the heads do not divide, or sequences of other sizes.
 
     Source: Vaswani et al. 2017, Eq. 1 and Sec. 3.2.2; Müller 2024, Eq. 19 and 20.
 
@@ -77,6 +79,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, features: int = 512, heads: int = 8, *, bias: bool = True):
         super().__init__()
+        at_least_one("MultiHeadAttention", heads=heads)
         if features % heads:
             raise ValueError(f"MultiHeadAttention: {features} features cannot be split into {heads} heads of one size")
         self.heads = heads
@@ -88,6 +91,12 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "*b s c"], queries: Float[Tensor, "*b t c"] | None = None
     ) -> Float[Tensor, "*b t c"]:
+        for name, sequence in (("x", x), ("queries", x if queries is None else queries)):
+            if sequence.shape[-1] != self.values.in_features or sequence.shape[:-2] != x.shape[:-2]:
+                raise ValueError(
+                    f"MultiHeadAttention: {name} has shape {tuple(sequence.shape)}, expected {self.values.in_features} "
+                    f"features last and the batch axes of x, {tuple(x.shape[:-2])}"
+                )
         values = split_heads(self.values(x), self.heads)
         y = self.attention(values, (x if queries is None else queries, x))
         return self.output(y.transpose(-3, -2).flatten(-2))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fastweights.axes import PaddingMode, Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Outer
+from fastweights.zoo.defaults import at_least_one
 
 
 class BasisPrediction(PredictedWeight):
@@ -47,6 +48,7 @@ class BasisPrediction(PredictedWeight):
         context_channels: int | None = None,
         padding_mode: PaddingMode = "reflect",
     ):
+        at_least_one("BasisPrediction", kernel_size=kernel_size, basis=basis)
         if kernel_size % 2 == 0:
             raise ValueError(f"BasisPrediction: kernel_size is {kernel_size}, expected an odd number of taps")
         if predictor is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastweights.axes import Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Mixture
-from fastweights.zoo.defaults import fan_in_uniform, pool
+from fastweights.zoo.defaults import at_least_one, fan_in_uniform, pool
 
 
 class CondConv(PredictedWeight):
@@ -46,6 +46,7 @@ class CondConv(PredictedWeight):
         bias: bool = False,
         predictor: nn.Module | None = None,
     ):
+        at_least_one("CondConv", kernel_size=kernel_size, experts=experts)
         if predictor is None:
             predictor = nn.Sequential(*pool(), nn.Linear(in_channels, experts), nn.Sigmoid())
         fan_in = in_channels * kernel_size**2

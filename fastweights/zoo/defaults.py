@@ -34,6 +34,13 @@ def pool() -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
 
 
+def at_least_one(layer: str, **sizes: int) -> None:
+    """Raises ValueError for a size that is zero or negative, by the name of the layer and of its argument."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{layer}: {name} is {size}, expected at least 1")
+
+
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
     """A parameter drawn from U(+-1 / sqrt(fan_in)), the scale of torch.nn.Linear and torch.nn.Conv2d."""
     bound = fan_in**-0.5

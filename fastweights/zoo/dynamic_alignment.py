@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastweights.axes import Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Direct
+from fastweights.zoo.defaults import at_least_one
 
 Norm = Literal["l2", "squash"]
 
@@ -51,6 +52,7 @@ class DynamicAlignmentUnits(PredictedWeight):
         stride: int = 1,
         norm: Norm = "squash",
     ):
+        at_least_one("DynamicAlignmentUnits", kernel_size=kernel_size, rank=rank)
         if kernel_size % 2 == 0:
             raise ValueError(f"DynamicAlignmentUnits: kernel_size is {kernel_size}, expected an odd number of taps")
         structure = Direct(in_channels * kernel_size**2, out_channels)

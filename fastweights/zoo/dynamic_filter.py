@@ -99,6 +99,11 @@ class DynamicFilterNetwork(nn.Module):
             )
         hidden = self.encoder(frame)
         state = torch.zeros_like(hidden) if state is None else state
+        if state.shape != hidden.shape:
+            raise ValueError(
+                f"DynamicFilterNetwork: the state has shape {tuple(state.shape)}, expected {tuple(hidden.shape)} for "
+                f"a frame {tuple(frame.shape)}"
+            )
         state = hidden + self.recurrent(state)
         return self.filter(frame, self.decoder(state)), state
 

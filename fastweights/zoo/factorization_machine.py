@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fastweights.structures import register
+from fastweights.zoo.defaults import at_least_one
 
 
 class FactorizationMachine(nn.Module):
@@ -57,6 +58,7 @@ class FactorizationMachine(nn.Module):
         self_interactions: bool = False,
     ):
         super().__init__()
+        at_least_one("FactorizationMachine", rank=rank)
         if signs is not None and signs.shape != (out_features, rank):
             raise ValueError(
                 f"FactorizationMachine: signs have shape {tuple(signs.shape)}, expected {(out_features, rank)} (j, r)"
@@ -150,6 +152,7 @@ class MatrixFactorization(nn.Module):
 
     def __init__(self, rows: int, columns: int, rank: int = 8):
         super().__init__()
+        at_least_one("MatrixFactorization", rank=rank)
         self.rows, self.columns, self.rank = rows, columns, rank
         self.bias = nn.Parameter(torch.zeros(()))
         self.row_bias = nn.Parameter(torch.zeros(rows))

@@ -7,7 +7,7 @@ from torch import nn
 from fastweights.axes import Channels
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated
-from fastweights.zoo.defaults import fan_in_uniform, predictor_mlp
+from fastweights.zoo.defaults import at_least_one, fan_in_uniform, predictor_mlp
 
 
 class GatedDoubleLayer(PredictedWeight):
@@ -42,6 +42,7 @@ class GatedDoubleLayer(PredictedWeight):
         context_features: int | None = None,
     ):
         gates = in_features * out_features if gates is None else gates
+        at_least_one("GatedDoubleLayer", gates=gates)
         u = fan_in_uniform((out_features, gates), fan_in=gates)
         v = fan_in_uniform((gates, in_features), fan_in=in_features)
         if predictor is None:

@@ -7,7 +7,7 @@ from torch import nn
 from fastweights.axes import PaddingMode, Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated
-from fastweights.zoo.defaults import fan_in_uniform, image_predictor
+from fastweights.zoo.defaults import at_least_one, fan_in_uniform, image_predictor
 
 
 class GatedKernelPrediction(PredictedWeight):
@@ -50,6 +50,7 @@ class GatedKernelPrediction(PredictedWeight):
         padding_mode: PaddingMode = "zeros",
     ):
         f = kernel_size if out_kernel_size is None else out_kernel_size
+        at_least_one("GatedKernelPrediction", kernel_size=kernel_size, maps=maps, out_kernel_size=f)
         v = fan_in_uniform((maps, in_channels * kernel_size**2), fan_in=in_channels * kernel_size**2)
         u = fan_in_uniform((out_channels * f**2, maps), fan_in=maps * f**2)
         if predictor is None:

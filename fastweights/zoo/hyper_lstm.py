@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fastweights.axes import Channels
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated
+from fastweights.zoo.defaults import at_least_one
 
 Pair = tuple[Tensor, Tensor]
 GATES = 4  # input gate, candidate, forget gate, output gate
@@ -93,6 +94,7 @@ class HyperLSTMCell(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        at_least_one("HyperLSTMCell", hyper_features=hyper_features, embedding=embedding)
         self.features = features
         self.hyper = LayerNormLSTMCell(in_features + features, hyper_features, forget_bias=forget_bias)
         x_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(GATES * features, in_features)))

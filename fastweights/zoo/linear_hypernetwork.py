@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastweights.axes import Channels
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated, Mixture
-from fastweights.zoo.defaults import fan_in_uniform
+from fastweights.zoo.defaults import at_least_one, fan_in_uniform
 
 
 class LinearHypernetwork(PredictedWeight):
@@ -40,6 +40,7 @@ class LinearHypernetwork(PredictedWeight):
     predictor: CodeOfInput
 
     def __init__(self, in_features: int, out_features: int = 1, rank: int | None = None):
+        at_least_one("LinearHypernetwork", rank=1 if rank is None else rank)
         linear = fan_in_uniform((out_features, in_features), fan_in=in_features)
         structure: Mixture | Gated
         if rank is None:

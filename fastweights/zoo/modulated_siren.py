@@ -46,7 +46,7 @@ class ModulatedSiren(nn.Module):
         super().__init__()
         if layers < 1:
             raise ValueError(f"ModulatedSiren: layers is {layers}, expected at least 1")
-        self.omega = omega
+        self.omega, self.sizes = omega, (in_features, latent_features)
         self.linears = nn.ModuleList([nn.Linear(in_features if n == 0 else hidden, hidden) for n in range(layers)])
         self.gates = nn.ModuleList(
             [
@@ -64,6 +64,11 @@ class ModulatedSiren(nn.Module):
             siren_init(linear, (6 / hidden) ** 0.5 / omega)
 
     def forward(self, x: Float[Tensor, "*b n i"], z: Float[Tensor, "*b k"]) -> Float[Tensor, "*b n j"]:
+        if (x.shape[-1], z.shape[-1]) != self.sizes:
+            raise ValueError(
+                f"ModulatedSiren: x has shape {tuple(x.shape)} and z {tuple(z.shape)}, expected {self.sizes[0]} "
+                f"coordinates and {self.sizes[1]} latent features last"
+            )
         context = z
         for linear, gate in zip(self.linears, self.gates, strict=True):
             layer = cast(PredictedWeight, gate)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastweights.axes import Patches
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Direct
-from fastweights.zoo.defaults import fan_in_uniform
+from fastweights.zoo.defaults import at_least_one, fan_in_uniform
 
 
 class StaticHyperConv2d(nn.Module):
@@ -82,6 +82,7 @@ class HyperHead(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, embedding: int = 64, hidden: int = 64):
         super().__init__()
+        at_least_one("HyperHead", kernel_size=kernel_size, embedding=embedding)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.embedding = embedding
         self.weight = fan_in_uniform((in_channels, hidden, embedding), fan_in=embedding)

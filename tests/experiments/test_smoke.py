@@ -51,6 +51,16 @@ def test_converted_networks(tmp_path):
     assert all("saves nothing" in line for line in row["layers"])
 
 
+def test_folded_ranks(data, tmp_path):
+    if "kpn" not in weights.available():
+        pytest.skip("no weights named kpn ship")
+    run("mueller2024.folded_ranks", "--smoke", "--result", tmp_path / "r.json", data=data)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["gates without loss"] == {"luma": 199, "chroma": 199}
+    assert result["psnr of all gates"] == result["psnr of the kernels"]
+    assert set(result["by gates"]) == {"4", "8"}
+
+
 def test_movielens(data, tmp_path):
     run("mueller2024.movielens", "--smoke", "--result", tmp_path / "r.json", data=data)
     result = json.loads((tmp_path / "r.json").read_text())

@@ -1,0 +1,69 @@
+"""Writes docs/conversions.md from fastweights/conversions.py: python docs/make_conversions.py [--check]"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # this checkout's package, installed or not
+
+from fastweights.conversions import CONVERSIONS, TARGETS, Source  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "conversions.md"
+
+
+def page() -> str:
+    """Returns the Markdown page: the matrix, the calls with their refusals, the notes."""
+    notes = [note for source in CONVERSIONS for note in source.notes.values()]
+    numbered = {note: number for number, note in enumerate(dict.fromkeys(notes), 1)}
+    parts = [
+        "# Conversions: from a published layer to what\n",
+        "*exact*: the same product for all inputs, up to rounding. *certified*: truncated, with a bound on the",
+        "weight's error that holds for every code. *measured*: truncated by real codes, with the error on these; the",
+        "bound is no better than the weight itself. *is*: the layer has this form already. *–*: refused with a",
+        "`TypeError` (gated layers as *fewer gates*: a `ValueError`), for the reason below.",
+        "`tests/test_conversions.py` performs every cell in float64.\n",
+        "<!-- Generated from fastweights/conversions.py by `python docs/make_conversions.py`. -->\n",
+        "| from \\ to | " + " | ".join(target.name for target in TARGETS) + " |",
+        "| --- |" + " :-: |" * len(TARGETS),
+        *(_row(source, numbered) for source in CONVERSIONS),
+        "",
+        *(f"{number}. {note}" for note, number in numbered.items()),
+        "\n## The calls, and what they refuse\n",
+        "| to | call | refused where |",
+        "| --- | --- | --- |",
+        *(f"| {target.name} | `{target.call}` | {target.refusal} |" for target in TARGETS),
+        "\n`convert.model(network)` converts every layer inside a network to gates, `convert.kernel_head(conv, frames,",
+        "kernel_size)` the last convolution of a kernel prediction network written without this library, and",
+        "`fastweights convert` a burst denoiser's file. `NAFBlock` and other cells convert by their parts. Conversions",
+        "chain: whatever becomes a linear hypernetwork or a multiplicative interaction becomes gates.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _row(source: Source, numbered: dict[str, int]) -> str:
+    cells = []
+    for target in TARGETS:
+        kind = source.conversions.get(target)
+        note = source.notes.get(target)
+        word = {None: "–", "already": "is"}.get(kind, kind)
+        cells.append(f"{word}{'' if note is None else f' ({numbered[note]})'}")
+    return f"| `{source.name}` | " + " | ".join(cells) + " |"
+
+
+def main() -> int:
+    """Writes the page, or with --check says whether the written page is up to date (exit 1 if not)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    check = parser.parse_args().check
+    text = page()
+    if not check:
+        DOCUMENT.write_text(text, encoding="utf-8")
+    elif not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text:
+        print("docs/conversions.md is out of date; run: python docs/make_conversions.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
