@@ -272,9 +272,12 @@ def _equivalences(layer: PredictedWeight, inputs: list[Any]) -> list[tuple[str, 
         result, refused = _try(lambda: equivalences.fast_weight_layer(layer, x.shape[-1]))
         if refused is None:
             _check(result, layer, inputs)
-            rows.append(("equivalences.fast_weight_layer(layer, channels)", f"a predicted matrix: {result.part.structure}"))
+            rows.append(
+                ("equivalences.fast_weight_layer(layer, channels)", f"a predicted matrix: {result.part.structure}")
+            )
         else:
-            rows.append(("equivalences.fast_weight_layer(layer, channels)", f"refused: {refused}"))
+            said = f"refused: {refused}"
+        rows.append(("equivalences.fast_weight_layer(layer, channels)", said))
     return rows
 
 
@@ -287,7 +290,9 @@ def _functions(module: Any) -> list[Callable[..., Any]]:
     return [
         value
         for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and getattr(value, "__module__", "") == module.__name__
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", "") == module.__name__
         and not inspect.isclass(value)
     ]
 
@@ -304,8 +309,8 @@ def page(name: str) -> str:
     imports = ["import torch"] + (["from torch import nn"] if "nn." in code else [])
     needed = [module for module in ("convert", "cost", "zoo") if f"{module}." in code]
     imports.append(f"from fastweights import {', '.join(needed)}")
-    options = "    options: {show_root_heading: false, show_root_toc_entry: false, members: false, merge_init_into_class: true}"
-    text = [f"# {name}\n", f"::: fastweights.zoo.{name}\n{options}\n"]
+    options = "{heading_level: 1, members: false, merge_init_into_class: true}"
+    text = [f"::: fastweights.zoo.{name}\n    options: {options}\n"]
     text += ["## Use\n", "```python", *imports, "", code, "```\n"]
     if found.layer is not None:
         text += ["## Printed\n", f"`print(layer)` shows how it is built:\n\n```text\n{found.layer}\n```\n"]

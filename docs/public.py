@@ -49,11 +49,8 @@ def undocumented(name: str) -> list[str]:
 
 
 def _methods(value: type) -> list[str]:
-    return [
-        name
-        for name, member in vars(value).items()
-        if not name.startswith("_") and name != "forward" and (inspect.isroutine(member) or isinstance(member, property))
-    ]
+    named = {name: member for name, member in vars(value).items() if not name.startswith("_") and name != "forward"}
+    return [name for name, member in named.items() if inspect.isroutine(member) or isinstance(member, property)]
 
 
 def _described(value: type, method: str) -> bool:
