@@ -6,6 +6,7 @@
 import ast
 import importlib
 import re
+import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -77,6 +78,13 @@ def test_docstrings_keep_their_characters():
 def test_the_index_lists_every_layer():
     links = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\)", gallery.index(), re.MULTILINE)
     assert sorted(zoo.__all__) == sorted(name for name, page in links if name == page)
+
+
+def test_tables_of_results_are_up_to_date():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_results.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_navigation_names_every_page():

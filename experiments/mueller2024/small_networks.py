@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.mueller2024 import small_tasks as tasks
@@ -24,7 +23,7 @@ class Row:
     name: str
     task: Task
     build: Callable[[], nn.Module]
-    steps: int = 200
+    steps: int = 100
     rate: float = 3e-3
     decay: float = 0.0
 
@@ -93,9 +92,9 @@ class Asked(nn.Module):
 
     def __init__(self, layer: nn.Module, *, maps: bool):
         super().__init__()
-        self.features = nn.Sequential(*downsample(3, 32), *downsample(32, 64))
+        self.features = nn.Sequential(*downsample(1, 16), *downsample(16, 32))
         self.layer, self.maps = layer, maps
-        self.head = nn.Sequential(nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, picture: Tensor, asked: Tensor) -> Tensor:
         features = self.features(picture)
@@ -106,7 +105,9 @@ class Asked(nn.Module):
 class Machine(nn.Module):
     """A layer of recommendation on the ids of user and film; the film is the context."""
 
-    def __init__(self, layer: nn.Module):
+    layer: zoo.FactorizationMachine | zoo.MatrixFactorization
+
+    def __init__(self, layer: zoo.FactorizationMachine | zoo.MatrixFactorization):
         super().__init__()
         self.layer, self.context = layer, Context()
 
@@ -117,15 +118,15 @@ class Machine(nn.Module):
         return self.layer.forward_ids(torch.stack([user, USERS + item], 1))
 
 
-class OneHot(nn.Module):
-    """A layer on one-hot users, whose context is one-hot users and films."""
+class Joined(nn.Module):
+    """A layer on user and genres side by side, which are its context too."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        return self.layer(F.one_hot(user, USERS + ITEMS).float() + F.one_hot(USERS + item, USERS + ITEMS).float())
+    def forward(self, user: Tensor, genres: Tensor) -> Tensor:
+        return self.layer(torch.cat([user, genres], 1))
 
 
 class Copies(nn.Module):
@@ -161,9 +162,9 @@ class NextFrame(nn.Module):
         self.network = zoo.DynamicFilterNetwork(3)
 
     def forward(self, frames: Tensor) -> Tensor:
-        guess, state = frames[:, :1], None
-        for frame in frames.split(1, 1):
-            guess, state = self.network(frame, state)
+        state = None
+        for number in range(frames.shape[1]):
+            guess, state = self.network(frames[:, number : number + 1], state)
         return guess
 
 
@@ -185,14 +186,17 @@ def classifier(*layers: nn.Module, channels: int = 32) -> nn.Sequential:
 
 def restorer(*layers: nn.Module, channels: int = 16, after: int = 16) -> nn.Sequential:
     """Between two 3 x 3 convolutions of one picture."""
-    return nn.Sequential(
-        nn.Conv2d(1, channels, 3, padding=1), *layers, nn.Conv2d(after, 1, 3, padding=1)
-    )
+    return nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), *layers, nn.Conv2d(after, 1, 3, padding=1))
+
+
+def aligned() -> nn.Sequential:
+    """One layer of dynamic alignment units among others."""
+    return classifier(zoo.DynamicAlignmentUnits(16, 16, 3, 8, stride=2), channels=16)
 
 
 def coda() -> nn.Sequential:
     """A network of dynamic alignment units alone."""
-    network = zoo.CoDANetwork(6, (16, 32, 10), (16, 16, 16), (3, 3, 1), (2, 2, 1), temperature=2.0)
+    network = zoo.CoDANetwork(6, (8, 16, 10), (8, 8, 8), (3, 3, 1), (2, 2, 1), temperature=2.0)
     return nn.Sequential(Inverse(), network)
 
 
@@ -222,29 +226,37 @@ ROWS = [
     Row("BasisPrediction", tasks.BURST, lambda: zoo.BasisPrediction(4, 3, 8)),
     Row("SimpleGate", tasks.NOISY, lambda: restorer(zoo.SimpleGate(16), channels=32)),
     Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16))),
-    Row("SimplifiedChannelAttention", tasks.NOISY, lambda: restorer(nn.ReLU(), zoo.SimplifiedChannelAttention(16))),
-    Row("DynamicFilter", tasks.FILM, lambda: OwnContext(zoo.DynamicFilter(3, context_channels=3), 2)),
-    Row(
-        "DynamicConvolution2015",
-        tasks.FILM,
-        lambda: OwnContext(zoo.DynamicConvolution2015(1, 1, 3, context_channels=3), 2),
-    ),
-    Row("DynamicFilterNetwork", tasks.FILM, NextFrame, steps=100),
+    Row("DynamicFilter", tasks.NOISY, lambda: zoo.DynamicFilter(3), steps=200),
+    Row("DynamicConvolution2015", tasks.NOISY, lambda: zoo.DynamicConvolution2015(1, 1, 3)),
+    Row("DynamicFilterNetwork", tasks.FILM, NextFrame, steps=60),
     Row("SeparableConvolution", tasks.BETWEEN, lambda: zoo.SeparableConvolution(2, 5)),
-    Row("HDRNet", tasks.EXPOSURE, lambda: zoo.HDRNet(16, 4, 4)),
-    Row("SqueezeExcitation", tasks.KIND, lambda: classifier(*downsample(16, 32), zoo.SqueezeExcitation(32, 4))),
-    Row("CondConv", tasks.KIND, lambda: classifier(zoo.CondConv(16, 32, 3, 4, stride=2))),
-    Row("DynamicAlignmentUnits", tasks.KIND, lambda: classifier(zoo.DynamicAlignmentUnits(16, 32, 3, 8, stride=2))),
-    Row("CoDANetwork", tasks.KIND, coda, steps=100),
-    Row("FiLM", tasks.QUERY, lambda: Asked(zoo.FiLM(64, QUERIES), maps=True)),
-    Row("Gating", tasks.QUERY, lambda: Asked(zoo.Gating(64, context_features=QUERIES), maps=False)),
+    Row("HDRNet", tasks.EXPOSURE, lambda: zoo.HDRNet(16, 4, 4), steps=200),
+    Row("SimplifiedChannelAttention", tasks.EXPOSURE, lambda: zoo.SimplifiedChannelAttention(3), steps=400, rate=3e-2),
+    Row(
+        "SqueezeExcitation",
+        tasks.EXPOSURE,
+        lambda: nn.Sequential(zoo.SqueezeExcitation(3, 1, bias=True), nn.Conv2d(3, 3, 1)),
+        steps=400,
+        rate=3e-2,
+    ),
+    Row("CondConv", tasks.EXPOSURE, lambda: zoo.CondConv(3, 3, 1, 4, bias=True), rate=3e-2),
+    Row(
+        "DynamicAlignmentUnits",
+        tasks.KIND,
+        lambda: classifier(zoo.DynamicAlignmentUnits(16, 16, 3, 8, stride=2), channels=16),
+    ),
+    Row("CoDANetwork", tasks.KIND, coda, steps=60),
+    Row("FiLM", tasks.QUERY, lambda: Asked(zoo.FiLM(32, QUERIES), maps=True), steps=200),
+    Row("Gating", tasks.QUERY, lambda: Asked(zoo.Gating(32, context_features=QUERIES), maps=False), steps=200),
     Row("HyperLinear", tasks.TASTE, lambda: zoo.HyperLinear(USERS, 1, context_features=GENRES), decay=0.3),
-    Row("GatedDoubleLayer", tasks.TASTE, lambda: zoo.GatedDoubleLayer(USERS, 1, 16, context_features=GENRES), decay=0.3),
+    Row(
+        "GatedDoubleLayer", tasks.TASTE, lambda: zoo.GatedDoubleLayer(USERS, 1, 16, context_features=GENRES), decay=0.3
+    ),
     Row("MultiplicativeInteraction", tasks.TASTE, lambda: zoo.MultiplicativeInteraction(USERS, 1, GENRES), decay=0.3),
-    Row("LinearHypernetwork", tasks.PAIRS, lambda: OneHot(zoo.LinearHypernetwork(USERS + ITEMS, 1, 8)), decay=0.3),
-    Row("FactorizationMachine", tasks.PAIRS, lambda: Machine(zoo.FactorizationMachine(USERS + ITEMS)), decay=0.3),
-    Row("MatrixFactorization", tasks.PAIRS, lambda: Machine(zoo.MatrixFactorization(USERS, ITEMS)), decay=0.3),
-    Row("HyperLSTMCell", tasks.FOLLOWING, lambda: recurrent(zoo.HyperLSTMCell(32, 64, 32))),
+    Row("LinearHypernetwork", tasks.TASTE, lambda: Joined(zoo.LinearHypernetwork(USERS + GENRES, 1, 8)), decay=0.3),
+    Row("FactorizationMachine", tasks.PAIRS, lambda: Machine(zoo.FactorizationMachine(USERS + ITEMS)), 400, 1e-2, 0.3),
+    Row("MatrixFactorization", tasks.PAIRS, lambda: Machine(zoo.MatrixFactorization(USERS, ITEMS)), 400, 1e-2, 0.3),
+    Row("HyperLSTMCell", tasks.FOLLOWING, lambda: recurrent(zoo.HyperLSTMCell(32, 64, 32)), steps=60),
     Row("FastWeightsRNNCell", tasks.FOLLOWING, lambda: recurrent(zoo.FastWeightsRNNCell(32, 64))),
     Row("SpatialGatingUnit", tasks.GAP, spatial_gate),
     Row("AdditiveAttention", tasks.COPIES, lambda: Copies(zoo.AdditiveAttention(64, 64, 64), "queries")),

@@ -7,6 +7,7 @@ Everything is read from FASTWEIGHTS_DATA, but the text: it is the reference manu
 from __future__ import annotations
 
 import functools
+import gzip
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
+
+from experiments.galanti2020.mnist import digits, normalised
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 CROP, QUERIES, CHARACTERS, LENGTH = 24, 10, 64, 24
@@ -47,7 +50,7 @@ def folder() -> Path:
 def photos(part: str) -> list[Tensor]:
     """Sixty grey photos (H, W) in 0..1; train and test are different ones."""
     files = sorted((folder() / "train" / f"bsds500_{part}").glob("*.jpg"))[:60]
-    return [torch.from_numpy(np.asarray(Image.open(file).convert("L"))).float() / 255 for file in files]
+    return [torch.from_numpy(np.array(Image.open(file).convert("L"))).float() / 255 for file in files]
 
 
 @functools.cache
@@ -117,13 +120,23 @@ def kind(part: str, size: int, generator: Generator) -> Batch:
     return (2 * pictures[chosen] - 1,), labels[chosen]
 
 
+@functools.cache
+def mnist(part: str) -> tuple[Tensor, Tensor]:
+    """10,000 digits (N, 1, 14, 14) and what they are."""
+    name = "train" if part == "train" else "t10k"
+    labels = gzip.decompress((folder() / "mnist" / f"{name}-labels-idx1-ubyte.gz").read_bytes())
+    pictures = normalised(digits(name)[:10_000]).unflatten(-1, (1, 28, 28))
+    return F.avg_pool2d(pictures, 2), torch.tensor(list(labels[8:10_008]))
+
+
 def query(part: str, size: int, generator: Generator) -> Batch:
-    """A CIFAR picture and a class, its own half of the time: is it one?"""
-    (pictures,), labels = kind(part, size, generator)
-    other = (labels + torch.randint(1, QUERIES, (size,), generator=generator)) % QUERIES
+    """A digit and a number (one-hot), the right one half of the time: is it one?"""
+    pictures, labels = mnist(part)
+    chosen = torch.randint(len(pictures), (size,), generator=generator)
+    other = (labels[chosen] + torch.randint(1, QUERIES, (size,), generator=generator)) % QUERIES
     yes = torch.rand(size, generator=generator) < 0.5
-    asked = torch.where(yes, labels, other)
-    return (pictures, F.one_hot(asked, QUERIES).float()), yes.float()[:, None]
+    asked = torch.where(yes, labels[chosen], other)
+    return (pictures[chosen], F.one_hot(asked, QUERIES).float()), yes.float()[:, None]
 
 
 @functools.cache
@@ -222,14 +235,14 @@ def characters(y: Tensor, target: Tensor) -> Tensor:
 
 
 BURST, NOISY, FILM, BETWEEN, EXPOSURE = (
-    Task("four noisy frames to a clean one", burst),
+    Task("four noisy frames to a clean one", burst, size=8),
     Task("one noisy photo to a clean one", noisy),
-    Task("the next frame of a moving view", film),
+    Task("the next frame of a moving view", film, size=8),
     Task("the frame between two", between),
     Task("exposure undone, CIFAR-10", exposure),
 )
-KIND = Task("ten classes, CIFAR-10", kind, F.cross_entropy, 64)
-QUERY = Task("is it a ...?, CIFAR-10", query, F.binary_cross_entropy_with_logits, 64)
+KIND = Task("ten classes, CIFAR-10", kind, F.cross_entropy, 16)
+QUERY = Task("is it a ...?, MNIST", query, F.binary_cross_entropy_with_logits, 64)
 TASTE, PAIRS = Task("user and genres, MovieLens", taste, size=1024), Task("user and film, MovieLens", pairs, size=1024)
 FOLLOWING = Task("the next character", following, characters, 32)
 GAP = Task("missing characters", gap, characters, 64)
