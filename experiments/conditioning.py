@@ -66,8 +66,8 @@ class Blind(nn.Module):
 
 
 def reader() -> nn.Sequential:
-    """Context to 16 features."""
-    return nn.Sequential(nn.Linear(PIXELS, 48), nn.ReLU(), nn.Linear(48, FEATURES), nn.ReLU())
+    """Context to 16 features; a ReLU at its end died in one of three embedding methods, which then read nothing."""
+    return nn.Sequential(nn.Linear(PIXELS, 48), nn.ReLU(), nn.Linear(48, FEATURES), nn.Tanh())
 
 
 def primary(width: int, beside: int = 0) -> nn.Sequential:
