@@ -24,7 +24,7 @@ def result(name: str) -> dict[str, Any]:
 def layers() -> list[str]:
     """Each layer's loss with its own context and with another sample's, over the seeds."""
     lines = ["| layer | task | own context | another's | own is better |", "| --- | --- | ---: | ---: | :-: |"]
-    for name, row in result("layers_that_learn")["parts"]["layers"].items():
+    for name, row in sorted(result("layers_that_learn")["parts"]["layers"].items(), key=lambda item: item[0].lower()):
         runs = list(row["seeds"].values())
         own, shuffled = ([run[key] for run in runs] for key in ("own", "shuffled"))
         wins = sum(run["own"] < run["shuffled"] for run in runs)

@@ -23,7 +23,7 @@ class Row:
     name: str
     task: Task
     build: Callable[[], nn.Module]
-    steps: int = 100
+    steps: int = 60
     rate: float = 3e-3
     decay: float = 0.0
 
@@ -221,14 +221,14 @@ def recurrent(cell: nn.Module) -> Recurrent:
 
 GENRES = 19
 ROWS = [
-    Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3)),
-    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36)),
+    Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3), steps=200),
+    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=200),
     Row("BasisPrediction", tasks.BURST, lambda: zoo.BasisPrediction(4, 3, 8)),
     Row("SimpleGate", tasks.NOISY, lambda: restorer(zoo.SimpleGate(16), channels=32)),
     Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16))),
     Row("DynamicFilter", tasks.NOISY, lambda: zoo.DynamicFilter(3), steps=200),
-    Row("DynamicConvolution2015", tasks.NOISY, lambda: zoo.DynamicConvolution2015(1, 1, 3)),
-    Row("DynamicFilterNetwork", tasks.FILM, NextFrame, steps=60),
+    Row("DynamicConvolution2015", tasks.NOISY, lambda: zoo.DynamicConvolution2015(1, 1, 3), steps=100),
+    Row("DynamicFilterNetwork", tasks.FILM, NextFrame),
     Row("SeparableConvolution", tasks.BETWEEN, lambda: zoo.SeparableConvolution(2, 5)),
     Row("HDRNet", tasks.EXPOSURE, lambda: zoo.HDRNet(16, 4, 4), steps=200),
     Row("SimplifiedChannelAttention", tasks.EXPOSURE, lambda: zoo.SimplifiedChannelAttention(3), steps=400, rate=3e-2),
@@ -245,7 +245,7 @@ ROWS = [
         tasks.KIND,
         lambda: classifier(zoo.DynamicAlignmentUnits(16, 16, 3, 8, stride=2), channels=16),
     ),
-    Row("CoDANetwork", tasks.KIND, coda, steps=60),
+    Row("CoDANetwork", tasks.KIND, coda),
     Row("FiLM", tasks.QUERY, lambda: Asked(zoo.FiLM(32, QUERIES), maps=True), steps=200),
     Row("Gating", tasks.QUERY, lambda: Asked(zoo.Gating(32, context_features=QUERIES), maps=False), steps=200),
     Row("HyperLinear", tasks.TASTE, lambda: zoo.HyperLinear(USERS, 1, context_features=GENRES), decay=0.3),
@@ -253,24 +253,27 @@ ROWS = [
         "GatedDoubleLayer", tasks.TASTE, lambda: zoo.GatedDoubleLayer(USERS, 1, 16, context_features=GENRES), decay=0.3
     ),
     Row("MultiplicativeInteraction", tasks.TASTE, lambda: zoo.MultiplicativeInteraction(USERS, 1, GENRES), decay=0.3),
-    Row("LinearHypernetwork", tasks.TASTE, lambda: Joined(zoo.LinearHypernetwork(USERS + GENRES, 1, 8)), decay=0.3),
+    Row(
+        "LinearHypernetwork", tasks.TASTE, lambda: Joined(zoo.LinearHypernetwork(USERS + GENRES, 1, 8)), 100, decay=0.3
+    ),
     Row("FactorizationMachine", tasks.PAIRS, lambda: Machine(zoo.FactorizationMachine(USERS + ITEMS)), 400, 1e-2, 0.3),
     Row("MatrixFactorization", tasks.PAIRS, lambda: Machine(zoo.MatrixFactorization(USERS, ITEMS)), 400, 1e-2, 0.3),
-    Row("HyperLSTMCell", tasks.FOLLOWING, lambda: recurrent(zoo.HyperLSTMCell(32, 64, 32)), steps=60),
-    Row("FastWeightsRNNCell", tasks.FOLLOWING, lambda: recurrent(zoo.FastWeightsRNNCell(32, 64))),
+    Row("HyperLSTMCell", tasks.FOLLOWING, lambda: recurrent(zoo.HyperLSTMCell(32, 64, 32))),
+    Row("FastWeightsRNNCell", tasks.FOLLOWING, lambda: recurrent(zoo.FastWeightsRNNCell(32, 64)), steps=100),
     Row("SpatialGatingUnit", tasks.GAP, spatial_gate),
     Row("AdditiveAttention", tasks.COPIES, lambda: Copies(zoo.AdditiveAttention(64, 64, 64), "queries")),
     Row("DecomposableAttention", tasks.COPIES, lambda: Copies(zoo.DecomposableAttention(64, 64), "pair")),
     Row("MultiHeadAttention", tasks.COPIES, lambda: Copies(zoo.MultiHeadAttention(64, 2), "queries")),
-    Row("LinearAttention", tasks.COPIES, lambda: Copies(zoo.LinearAttention(64, 64), "sequence")),
+    Row("LinearAttention", tasks.COPIES, lambda: Copies(zoo.LinearAttention(64, 64), "sequence"), steps=100),
     Row("FastWeightMemory", tasks.COPIES, lambda: Copies(zoo.FastWeightMemory(64, 64, rate=0.1), "sequence")),
-    Row("ModulatedSiren", tasks.POINTS, lambda: zoo.ModulatedSiren(2, 1, 64, 64, 3), rate=1e-3),
+    Row("ModulatedSiren", tasks.POINTS, lambda: zoo.ModulatedSiren(2, 1, 64, 64, 3), steps=100, rate=1e-3),
     Row(
         "SirenHyperNetwork",
         tasks.POINTS,
         lambda: zoo.SirenHyperNetwork(
             2, 1, hidden_features=32, hidden_layers=1, embedding_features=64, hyper_hidden=32
         ),
+        steps=100,
         rate=1e-3,
     ),
 ]

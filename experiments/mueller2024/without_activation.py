@@ -31,10 +31,10 @@ def middle(*layers: nn.Module, left: int = 16) -> nn.Module:
 
 
 GATES = [
-    Row("nothing", NOISY, lambda: middle(left=32)),
-    Row("ReLU on all channels", NOISY, lambda: middle(nn.ReLU(), left=32)),
-    Row("SimpleGate", NOISY, lambda: middle(zoo.SimpleGate(16))),
-    Row("SimpleGate, GELU on the gates", NOISY, lambda: middle(Activated(16, nn.GELU()))),
-    Row("SimpleGate, sigmoid on the gates", NOISY, lambda: middle(Activated(16, nn.Sigmoid()))),
-    Row("SimpleGate, ReLU behind it", NOISY, lambda: middle(zoo.SimpleGate(16), nn.ReLU())),
+    Row("nothing", NOISY, lambda: middle(left=32), steps=100),
+    Row("ReLU on all channels", NOISY, lambda: middle(nn.ReLU(), left=32), steps=100),
+    Row("SimpleGate", NOISY, lambda: middle(zoo.SimpleGate(16)), steps=100),
+    Row("SimpleGate, GELU on the gates", NOISY, lambda: middle(Activated(16, nn.GELU())), steps=100),
+    Row("SimpleGate, sigmoid on the gates", NOISY, lambda: middle(Activated(16, nn.Sigmoid())), steps=100),
+    Row("SimpleGate, ReLU behind it", NOISY, lambda: middle(zoo.SimpleGate(16), nn.ReLU()), steps=100),
 ]
