@@ -221,9 +221,9 @@ def recurrent(cell: nn.Module) -> Recurrent:
 
 GENRES = 19
 ROWS = [
-    Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3), steps=200),
-    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=200),
-    Row("BasisPrediction", tasks.BURST, lambda: zoo.BasisPrediction(4, 3, 8)),
+    Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3), steps=100),
+    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=400),
+    Row("BasisPrediction", tasks.BURST, lambda: zoo.BasisPrediction(4, 3, 8), steps=100),
     Row("SimpleGate", tasks.NOISY, lambda: restorer(zoo.SimpleGate(16), channels=32)),
     Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16))),
     Row("DynamicFilter", tasks.NOISY, lambda: zoo.DynamicFilter(3), steps=200),

@@ -76,11 +76,10 @@ def moved(part: str, size: int, paths: Tensor, generator: Generator) -> Tensor:
 
 
 def burst(part: str, size: int, generator: Generator) -> Batch:
-    """Four noisy frames, three of them shifted by up to a pixel; target: the first without noise."""
-    paths = torch.randint(-1, 2, (size, 4, 2), generator=generator)
-    paths[:, 0] = 0
-    clean = moved(part, size, paths, generator)
-    return (clean + 0.1 * torch.randn(clean.shape, generator=generator),), clean[:, :1]
+    """Four frames of one view, each under noise of its own unknown strength, .02 to .3; target: the view."""
+    clean = moved(part, size, torch.zeros(size, 4, 2, dtype=torch.int64), generator)
+    strength = 0.02 + 0.28 * torch.rand(size, 4, 1, 1, generator=generator)
+    return (clean + strength * torch.randn(clean.shape, generator=generator),), clean[:, :1]
 
 
 def noisy(part: str, size: int, generator: Generator) -> Batch:
