@@ -37,18 +37,19 @@ def layers() -> list[str]:
 
 def initialisation() -> list[str]:
     """Test loss by way of conditioning, depth and learning rate."""
-    rows = result("layers_that_learn")["parts"]["initialisation"]
+    rows = result("layers_that_learn")["parts"].get("initialisation", {})
     names, settings = (list(dict.fromkeys(key.split(", ", 1)[part] for key in rows)) for part in (0, 1))
     lines = ["| network | " + " | ".join(settings) + " |", "| --- |" + " ---: |" * len(settings)]
     for name in names:
-        cells = [over_seeds(_own(rows[f"{name}, {setting}"])) for setting in settings]
+        found = (rows.get(f"{name}, {setting}") for setting in settings)
+        cells = ["" if row is None else over_seeds(_own(row)) for row in found]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
 def simple_gate() -> list[str]:
     """Test loss with the gate, without it, and with activations."""
-    rows = result("layers_that_learn")["parts"]["simple gate"]
+    rows = result("layers_that_learn")["parts"].get("simple gate", {})
     lines = ["| in the middle | squared error x 1000 |", "| --- | ---: |"]
     return lines + [f"| {name} | {over_seeds([1000 * x for x in _own(row)])} |" for name, row in rows.items()]
 
