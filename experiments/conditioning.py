@@ -66,7 +66,7 @@ class Blind(nn.Module):
 
 
 def reader() -> nn.Sequential:
-    """Context to 16 features; a ReLU at its end died in one of three embedding methods, which then read nothing."""
+    """Context to 16 features. A ReLU at its end may die in all of them, and then nothing is read."""
     return nn.Sequential(nn.Linear(PIXELS, 48), nn.ReLU(), nn.Linear(48, FEATURES), nn.Tanh())
 
 
