@@ -49,6 +49,7 @@ class Upsampled:
             )
 
     def dense(self) -> Float[Tensor, "b k H W"]:
+        """All pixels' codes."""
         if self.factor == 1:
             return self.code
         if self.rule == "half_pixel":
@@ -84,6 +85,7 @@ class Separable:
             )
 
     def dense(self) -> Float[Tensor, "b k h w"]:
+        """The outer products, kernel by kernel."""
         columns = self.vertical.unflatten(1, (self.frames, -1))
         rows = self.horizontal.unflatten(1, (self.frames, -1))
         return torch.einsum("btuhw,btvhw->btuvhw", columns, rows).flatten(1, 3)
@@ -112,6 +114,7 @@ class Sliced:
             )
 
     def dense(self) -> Float[Tensor, "b k H W"]:
+        """The grid read at every pixel."""
         height, width = self.guide.shape[-2:]
         guide = self.guide.to(self.grid.dtype)
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the outermost cells.

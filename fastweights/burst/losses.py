@@ -133,7 +133,7 @@ def psnr(
     """Peak signal to noise ratio in dB of linear pictures: -10 log10(mean squared error) for each, then their mean.
 
     Both are divided by the white level, encoded and cropped by `border` pixels; clip=True limits them to 0..1 first.
-    The papers' two PSNRs are clip=False (Mueller 2024) and clip=True (per-gain tables); encode=srgb_encode for photos.
+    The papers' two PSNRs are clip=False (Müller 2024) and clip=True (per-gain tables); encode=srgb_encode for photos.
 
     Example
     -------

@@ -167,5 +167,9 @@ class CoDANetwork(nn.Module):
 
 
 def with_inverse(image: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c2 h w"]:
-    """An image in [0, 1] beside its inverse, [x ; 1 - x], so that dark and bright pixels weigh alike."""
+    """An image in [0, 1] beside its inverse, [x ; 1 - x], so that dark and bright pixels weigh alike.
+
+    >>> with_inverse(torch.rand(2, 3, 8, 9)).shape
+    torch.Size([2, 6, 8, 9])
+    """
     return torch.cat([image, 1 - image], dim=-3)

@@ -78,6 +78,9 @@ class HyperHead(nn.Module):
         embedding, hidden: lengths of z and a_i; 64 as published for residual networks, 4 for MNIST.
 
     Source: Ha et al. 2016, Eq. 2: 4,240 parameters for MNIST's 16 x 16 x 7 x 7 kernel of 12,544 numbers.
+
+    >>> HyperHead(16, 16, 7, embedding=4, hidden=4)(torch.randn(4)).shape
+    torch.Size([16, 16, 7, 7])
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, embedding: int = 64, hidden: int = 64):

@@ -12,7 +12,8 @@ import torch
 from experiments.denoiser import ablation
 from experiments.denoiser.real_burst import by_region, figures
 from experiments.mueller2024 import fm_dynamics
-from fastweights import convert_fm
+from experiments.mueller2024.small_networks import shuffled
+from fastweights import convert_fm, zoo
 from fastweights.burst import weights
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,37 @@ def test_fig3_random(tmp_path):
     assert (tmp_path / "f.png").stat().st_size > 1000
     # Nothing runs twice.
     assert len(run("mueller2024.fig3_random", "--smoke", *kept).splitlines()) == len(shown.splitlines()) - len(cells)
+
+
+def test_conditioning(data, tmp_path):
+    shown = run("conditioning", "--smoke", "--result", tmp_path / "r.json", data=data)
+    methods = json.loads((tmp_path / "r.json").read_text())["methods"]
+    assert len(methods) == 7
+    assert all(54_000 < row["parameters"] <= 60_000 for row in methods.values())
+    assert all(0 < row["accuracy"]["0"] < 0.6 for row in methods.values())
+    # Nothing is trained twice.
+    again = run("conditioning", "--smoke", "--result", tmp_path / "r.json", data=data)
+    assert len(again.splitlines()) == len(shown.splitlines()) - 7
+
+
+def test_layers_that_learn(data, tmp_path):
+    run("mueller2024.layers_that_learn", "--smoke", "--result", tmp_path / "r.json", data=data)
+    parts = json.loads((tmp_path / "r.json").read_text())["parts"]
+    without_context = {"HyperHead", "siren", "with_inverse", "StaticHyperConv2d"}
+    assert set(parts["layers"]) == set(zoo.__all__) - without_context
+    for row in parts["layers"].values():
+        assert row["seeds"]["0"]["own"] != row["seeds"]["0"]["shuffled"]
+    assert len(parts["initialisation"]) == 20
+    assert len(parts["simple gate"]) == 6
+
+
+def test_shuffled_contexts_are_those_of_the_sample_before():
+    layer = zoo.HyperLinear(3, 2, context_features=4).double()
+    x, context = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    with shuffled(layer):
+        mixed = layer(x, context)
+    torch.testing.assert_close(mixed, layer(x, context.roll(1, 0)))
+    assert not torch.allclose(mixed, layer(x, context))
 
 
 def test_theorems(tmp_path):
