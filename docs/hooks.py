@@ -81,8 +81,9 @@ def on_post_build(config: MkDocsConfig) -> None:
     missing = []
     for name in (*public.core_modules(), "fastweights.zoo", *public.PACKAGES):
         for public_name, value in public.public_names(importlib.import_module(name)).items():
-            if not inspect.ismodule(value) and not {f"{name}.{public_name}", _home(value)} & shown:
-                missing.append(f"{name}.{public_name}")
+            full = f"{name}.{public_name}"
+            if not inspect.ismodule(value) and not {full, _home(value, full)} & shown:
+                missing.append(full)
     if missing:
         raise PluginError(f"public names that no page of the site shows: {', '.join(missing)}")
 
@@ -100,8 +101,9 @@ def _target(page: str, link: str) -> str | None:
     return f"{COPIES}/{path}" if (ROOT / path).is_file() else None
 
 
-def _home(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+def _home(value: Any, name: str) -> str:
+    """Where a class or function was defined; of a constant the name that it has here."""
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else name
 
 
 def _api(name: str) -> str:
@@ -113,7 +115,7 @@ def _api(name: str) -> str:
         return f"::: {name}\n    options: {{{head}, members: [{', '.join(named)}]}}\n"
     text = [f"::: {name}\n    options: {{{head}, members: false}}\n"]
     if name == "fastweights":  # they have pages of their own
-        text += [f"- [`{key}`][{_home(value)}]" for key, value in named.items()]
+        text += [f"- [`{key}`][{_home(value, f'{name}.{key}')}]" for key, value in named.items()]
     else:
-        text += [f"::: {_home(value)}\n" for value in named.values()]
+        text += [f"::: {_home(value, f'{name}.{key}')}\n" for key, value in named.items()]
     return "\n".join(text) + "\n"
