@@ -2,8 +2,8 @@
 
 Claim (Müller 2024, Sec. 4.2, 4.3): denoising kernels do not fill the space of all kernels, so a gated layer below full
 rank matches the quality of the predicted weights.
-Command: `python -m experiments.mueller2024.fold`, a minute on an idle core, and with `--tuned 16 32 64` three minutes
-more for each of these and for the kernel network itself, 500 steps of training more. Needs FASTWEIGHTS_DATA and the
+Command: `python -m experiments.mueller2024.fold`, a minute on an idle core, and with `--tuned 4 8` three minutes more
+for each of these and for the kernel network itself, 500 steps of training more. Needs FASTWEIGHTS_DATA and the
 network of `python -m experiments.mueller2024.table1_burst train kpn`.
 What runs: the second moment of the kernels over training bursts. Its r leading eigenvectors span the best subspace for
 kernels (Eckart-Young); projected on it, the 3 x 3 head of 200 kernel numbers becomes a head of r gates, and the
