@@ -232,7 +232,7 @@ def test_fig3_cifar(data, tmp_path):
 
 
 def test_basis_cost(tmp_path):
-    run("mueller2024.basis_cost", "--size", 32, "--result", tmp_path / "r.json")
+    run("mueller2024.basis_cost", "--smoke", "--result", tmp_path / "r.json")
     networks = json.loads((tmp_path / "r.json").read_text())["networks"]
     basis, large, small = (networks[name] for name in ("90 basis kernels, K = 15", "kernels, K = 15", "kernels, K = 5"))
     assert small["largest in maps"] == basis["largest in maps"] == 96  # the U-Net's own
