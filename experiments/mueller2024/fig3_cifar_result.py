@@ -33,7 +33,7 @@ def show(content: dict[str, Any]) -> None:
 
 def draw(content: dict[str, Any], path: Path) -> None:
     """(c) error against scale; (d) curves at scale 1; and G on a trained against a random H, same features."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), sharey=True, layout="constrained")
     cells = list(content["cells"].values())
     trained = [cell for cell in cells if cell["state"] == "trained"]
     for length in sorted({cell["length"] for cell in cells}):
@@ -50,13 +50,19 @@ def draw(content: dict[str, Any], path: Path) -> None:
         for state, style in (("trained", "o-"), ("random", "^:")):
             some = [c for c in cells if (c["length"], c["state"], c["network"]) == (length, state, "G")]
             _against_scale(axes[2], some, style, colour, f"{state} H, l = {length}")
-    axes[1].set(xlabel="part of the training", ylabel="relative error", yscale="log")
+    axes[0].set(ylabel="relative error")
+    axes[1].set(xlabel="part of the training", yscale="log")
     for number, title in enumerate(
         ("(c) H trained on CIFAR-10", "(d) scale 1, error on test images", "G: trained and random H, same features")
     ):
         axes[number].set_title(title, fontsize=10)
         axes[number].grid(alpha=0.3)
         axes[number].legend(fontsize=7)
+    low, high = axes[0].get_ylim()
+    ticks = [tick for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if low < tick < high]
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    for ax in axes:
+        ax.minorticks_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -75,6 +81,5 @@ def _against_scale(ax: Any, cells: list[dict[str, Any]], style: str, colour: str
         linewidth=1,
         label=label,
     )
-    ax.set(xscale="log", yscale="log", xlabel="scale: gates / predicted weights", ylabel="relative error")
+    ax.set(xscale="log", yscale="log", xlabel="scale: gates / predicted weights")
     ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
-    ax.minorticks_off()
