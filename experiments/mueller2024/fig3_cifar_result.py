@@ -31,6 +31,11 @@ def show(content: dict[str, Any]) -> None:
         print(f"{name:24} {right}{floors}; of {row['ranks']['weights']} weights: {means}")
 
 
+def with_mean_curves(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell with the mean of its curves over seeds."""
+    return cell | {curve: [statistics.mean(epoch) for epoch in cell[curve]] for curve in ("train", "test")}
+
+
 def draw(content: dict[str, Any], path: Path) -> None:
     """(c) error against scale; (d) curves at scale 1; and G on a trained against a random H, same features."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), sharey=True, layout="constrained")
