@@ -54,7 +54,8 @@ def draw(content: dict[str, Any], path: Path) -> None:
                     axes[1].plot(x, curve, style, color=colour, markersize=3, linewidth=1, label=label)
         for state, style in (("trained", "o-"), ("random", "^:")):
             some = [c for c in cells if (c["length"], c["state"], c["network"]) == (length, state, "G")]
-            _against_scale(axes[2], some, style, colour, f"{state} H, l = {length}")
+            if some:
+                _against_scale(axes[2], some, style, colour, f"{state} H, l = {length}")
     axes[0].set(ylabel="relative error")
     axes[1].set(xlabel="part of the training", yscale="log")
     for number, title in enumerate(
@@ -62,8 +63,10 @@ def draw(content: dict[str, Any], path: Path) -> None:
     ):
         axes[number].set_title(title, fontsize=10)
         axes[number].grid(alpha=0.3)
-        axes[number].legend(fontsize=7)
+    for ax in (axes[0], axes[2]):  # (d) has the lines of (c)
+        ax.legend(fontsize=7, ncols=2, loc="upper right")
     low, high = axes[0].get_ylim()
+    axes[0].set_ylim(top=3 * high)  # room for the legends
     ticks = [tick for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if low < tick < high]
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     for ax in axes:
