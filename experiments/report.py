@@ -4,6 +4,8 @@ import json
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,19 @@ def write(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(head | content, indent=1) + "\n")
     temporary.replace(path)
+
+
+def once(path: Path, cell: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a part of a long run found: from its file, or by running it and writing the file, with its seconds."""
+    if not path.exists():
+        start, cpu = time.perf_counter(), time.process_time()
+        found = cell()
+        found["seconds"] = {"wall": round(time.perf_counter() - start), "cpu": round(time.process_time() - cpu)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(found))
+        temporary.replace(path)
+    return dict(json.loads(path.read_text()))
 
 
 def _module() -> str:

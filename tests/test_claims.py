@@ -253,6 +253,7 @@ def test_page_shows_every_row():
 
 def test_page_follows_the_evidence():
     found = {"code": "pack:A, pack:B", "command": "python a.py | tee b", "verdict": "partly", "note": "Only if x | y."}
+    found |= {"test": "", "results": ""}
     text = REPRODUCTION.page([CLAIMS[0] | found, *CLAIMS[1:]])
     (row,) = [line for line in text.splitlines() if line.startswith(f"| `{CLAIMS[0]['id'].split('.', 1)[1]}`<br>")]
     assert row.count(" | ") == 3

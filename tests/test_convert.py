@@ -40,6 +40,20 @@ def test_corollary_3_2_on_patches(outputs):
     torch.testing.assert_close(target(x), source(x))
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "f"), [(1, 1, 3), (8, 1, 5), (2, 3, 3)])
+def test_as_many_gate_values_as_kernel_entries(inputs, outputs, f):
+    source = zoo.KernelPrediction(inputs, f, outputs)
+    target = convert.layer(source)
+    x = torch.randn(1, inputs, 6, 7)
+    kernels, gates = source.code(x), target.code(x)
+    assert kernels.numel() == gates.numel() == inputs * outputs * 6 * 7 * f**2
+    assert source.weight(x).shape == (1, 6, 7, outputs, inputs * f**2)
+    # One fixed filter bank of f x f taps before the gates, one of 1 x 1 behind them.
+    assert target.structure.v.shape == (inputs * outputs * f**2, inputs * f**2)
+    assert target.structure.u.shape == (outputs, inputs * outputs * f**2)
+    assert (target.axes.kernel_size, target.axes.out_kernel_size) == (f, 1)
+
+
 @given(m=st.integers(1, 6), n_i=small, n_j=small, base=st.booleans())
 def test_mixtures_convert_exactly_by_the_cheapest_unfolding(m, n_i, n_j, base):
     torch.manual_seed(m + 7 * n_i + 49 * n_j)

@@ -104,6 +104,31 @@ def test_context_defaults_to_x():
     torch.testing.assert_close(layer(x), layer(x, x))
 
 
+def test_a_predictor_may_share_the_layers_before_it():
+    trunk, layer = nn.Linear(4, 5), zoo.HyperLinear(5, 3)
+    x = torch.randn(6, 4)
+    hidden = trunk(x).relu()
+    y = layer(hidden)  # the context is the output of the layer before, not the network's input
+    torch.testing.assert_close(y, torch.einsum("bji,bi->bj", layer.predictor(hidden).unflatten(-1, (3, 5)), hidden))
+    # The gradient of what both share comes by the weight and by its input.
+    both, by_weight, by_input = (
+        torch.autograd.grad(layer(*pair).sum(), trunk.weight, retain_graph=True)[0]
+        for pair in ((hidden, hidden), (hidden.detach(), hidden), (hidden, hidden.detach()))
+    )
+    torch.testing.assert_close(both, by_weight + by_input)
+    assert min(by_weight.norm(), by_input.norm()) > 1e-3
+
+
+def test_no_weight_is_shared_over_a_batch():
+    layer, x = zoo.HyperLinear(5, 3), torch.randn(4, 5)
+    weights = layer.weight(x)
+    assert weights.shape == (4, 3, 5)  # a fixed layer has (3, 5)
+    for one in range(4):
+        alone = x @ weights[one].T  # its weight for all
+        torch.testing.assert_close(layer(x)[one], alone[one])
+        assert (layer(x) - alone).abs().amax(1).gt(1e-3).tolist() == [other != one for other in range(4)]
+
+
 def test_unbatched_x():
     layer, x = zoo.HyperLinear(5, 3), torch.randn(5)
     torch.testing.assert_close(layer(x), layer(x[None])[0])

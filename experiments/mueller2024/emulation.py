@@ -77,9 +77,14 @@ def multiply_adds_m(task: Task, hidden: int) -> int:
 
 
 def hidden_m(task: Task, gates: int) -> int:
-    """Smallest multiple of 16 with which M spends at least G's multiply-adds (16: what matrix units like)."""
-    half = (INPUTS + task.dim) / 2
-    least = math.ceil(math.sqrt(half**2 + multiply_adds_g(task, gates)) - half)
+    """Smallest multiple of 16 with which M spends at least G's multiply-adds."""
+    return hidden_for(multiply_adds_g(task, gates), INPUTS, task.dim)
+
+
+def hidden_for(multiply_adds: int, inputs: int, outputs: int) -> int:
+    """Width of two hidden layers that spend so many multiply-adds, a multiple of 16, which matrix units like."""
+    half = (inputs + outputs) / 2
+    least = math.ceil(math.sqrt(half**2 + multiply_adds) - half)
     return -(-least // 16) * 16
 
 
@@ -120,12 +125,16 @@ def draw(seed: int, number: int, count: int) -> Tensor:
     return torch.randn(count, INPUTS, generator=torch.Generator().manual_seed(seed * 10**8 + number))
 
 
+# (seed, number, count) to the batch of so many vectors with this number; seed 0 trains, others test.
+Source = Callable[[int, int, int], Tensor]
+
+
 @torch.no_grad()
-def relative_errors(student: Stack, teacher: Stack, seed: int, count: int) -> Tensor:
+def relative_errors(student: Stack, teacher: Stack, seed: int, count: int, source: Source = draw) -> Tensor:
     """Mean squared error over mean square of H's output (seed), on new vectors, in float32."""
     wrong, power = torch.zeros(()), torch.zeros(())
     for number in range(-(-count // TESTED)):
-        x = draw(seed, number, min(TESTED, count))
+        x = source(seed, number, min(TESTED, count))
         y = teacher(x)
         wrong = wrong + (student(x) - y).square().mean((1, 2))
         power = power + y.square().mean((1, 2))
@@ -161,7 +170,7 @@ class Learned:
     final: list[float]
 
 
-def train(student: Stack, teacher: Stack, training: Training) -> Learned:
+def train(student: Stack, teacher: Stack, training: Training, source: Source = draw) -> Learned:
     """Learn the teacher's output by the squared error, a fresh batch a step, the learning rate a cosine to zero."""
     dtype = torch.bfloat16 if training.low_precision else torch.float32
     learned = [p for p in student.parameters.values() if p.requires_grad]
@@ -170,7 +179,7 @@ def train(student: Stack, teacher: Stack, training: Training) -> Learned:
     found = Learned([], [], [])
     wrong, power = torch.zeros(()), torch.zeros(())
     for step in range(training.steps):
-        x = draw(0, step, training.batch)
+        x = source(0, step, training.batch)
         with torch.no_grad():
             y = teacher(x, dtype).float()
         losses = (student(x, dtype).float() - y).square().mean((1, 2))
@@ -181,7 +190,7 @@ def train(student: Stack, teacher: Stack, training: Training) -> Learned:
         wrong, power = wrong + losses.detach(), power + y.square().mean((1, 2))
         if (step + 1) * training.epochs // training.steps > len(found.test):
             found.train.append((wrong / power).tolist())
-            found.test.append(relative_errors(student, teacher, 1 + len(found.test), TESTED).tolist())
+            found.test.append(relative_errors(student, teacher, 1 + len(found.test), TESTED, source).tolist())
             wrong, power = torch.zeros(()), torch.zeros(())
-    found.final = relative_errors(student, teacher, 1000, 4 * TESTED).tolist()
+    found.final = relative_errors(student, teacher, 1000, 4 * TESTED, source).tolist()
     return found

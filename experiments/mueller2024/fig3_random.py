@@ -33,7 +33,6 @@ What the paper does not have, at scale 1 for reading B, dim 16 (relative errors;
 
 import json
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -175,28 +174,16 @@ def main(
     cells = grid(Training(samples=samples), chosen, SCALES, seeds) | gap(samples, seeds)
     wanted = {name: None for prefix in only.split(",") for name in cells if name.startswith(prefix)}
     for name in wanted:
-        run_once(name, cells[name], runs)
+        path = runs / f"{name}.json"
+        if not path.exists():
+            cell = report.once(path, cells[name])
+            print(name, f"{statistics.mean(cell['final']):.3g}", cell["seconds"], flush=True)
     found = {path.stem: json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))}
     content = fig3_result.collect(found)
     for line in fig3_result.table(content):
         print(line)
     report.write(result, content)
     fig3_result.draw(found, figure)
-
-
-def run_once(name: str, cell: Callable[[], dict[str, Any]], runs: Path) -> None:
-    """Run a cell unless its file is there; the file is written whole or not at all."""
-    path = runs / f"{name}.json"
-    if path.exists():
-        return
-    start, cpu = time.perf_counter(), time.process_time()
-    found = cell()
-    found["seconds"] = {"wall": round(time.perf_counter() - start), "cpu": round(time.process_time() - cpu)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{name}.tmp")
-    temporary.write_text(json.dumps(found))
-    temporary.replace(path)
-    print(name, f"{statistics.mean(found['final']):.3g}", found["seconds"], flush=True)
 
 
 if __name__ == "__main__":

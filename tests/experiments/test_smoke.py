@@ -11,10 +11,11 @@ import torch
 
 from experiments.denoiser import ablation
 from experiments.denoiser.real_burst import by_region, figures
-from experiments.mueller2024 import fm_dynamics
+from experiments.mueller2024 import basis_cost, fm_dynamics
 from experiments.mueller2024.small_networks import shuffled
 from fastweights import convert_fm, zoo
 from fastweights.burst import weights
+from fastweights.burst.models import ModelConfig, build
 
 ROOT = Path(__file__).parents[2]
 
@@ -220,3 +221,74 @@ def test_survival(data, tmp_path):
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["same weights"]
     assert result["same losses"]
+
+
+def test_attention_gates(data, tmp_path):
+    kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
+    run("mueller2024.attention_gates", "--smoke", *kept, data=data)
+    result = json.loads((tmp_path / "r.json").read_text())
+    for cell in result["networks"]:
+        size = cell["patches"]
+        for head in cell["heads"]:
+            # Rows that sum to one leave S (S - 1) + 1 dimensions, and real maps fill them.
+            assert head["span, exact"] == head["gates at most"] == size * (size - 1) + 1
+            assert 1 <= head["rank of a map"] <= head["span"] <= head["gates"] <= head["gates at most"]
+    for size, row in result["conversions"].items():
+        assert row["softmax, gates a head"] == int(size) ** 2
+        assert row["linear, gates"] == 64 * 16  # of any length
+        assert max(row["linear, largest difference"], row["softmax, largest difference"]) < 1e-12
+    assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_fold(data, tmp_path):
+    torch.manual_seed(0)
+    config = ModelConfig(width=4, post=8)
+    weights.save_weights(tmp_path / "kpn.safetensors", build(config), config, {})
+    paths = ("--network", tmp_path / "kpn.safetensors", "--runs", tmp_path / "runs")
+    written = ("--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
+    small = ("--ranks", 4, 200, "--tuned", 4, "--steps", 1, "--count", 2)
+    run("mueller2024.fold", *paths, *written, *small, data=data)
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert set(rows) >= {"kpn", "kernels, 4 gates", "weighted, 200 gates", "weighted, 4 gates, tuned", "kpn, tuned"}
+    for basis in ("kernels", "weighted"):
+        assert abs(rows[f"{basis}, 200 gates"]["psnr"] - rows["kpn"]["psnr"]) < 1e-3
+        assert rows[f"{basis}, 200 gates"]["error"] < 1e-9 < rows[f"{basis}, 4 gates"]["error"]
+    assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_fig3_cifar(data, tmp_path):
+    kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
+    run("mueller2024.fig3_cifar", "--smoke", *kept, data=data)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert set(result["H"]) == {"trained-16", "random-16"}
+    assert len(result["cells"]) == 6
+    for cell in result["cells"].values():
+        assert max(cell["final"]) < 1  # 1: always zero
+    for row in result["H"].values():
+        assert max(row["trivial"]["affine map"]) < max(row["trivial"]["constant"]) < 1
+        for one in row["ranks"]["each"]:
+            # The head reads 128 features and a bias.
+            assert one["span"] <= one["exact"] <= 129
+            assert one["rank of one"] <= 10
+    assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_basis_cost(tmp_path):
+    run("mueller2024.basis_cost", "--smoke", "--result", tmp_path / "r.json")
+    networks = json.loads((tmp_path / "r.json").read_text())["networks"]
+    basis, large, small = (networks[name] for name in ("90 basis kernels, K = 15", "kernels, K = 15", "kernels, K = 5"))
+    assert small["largest in maps"] == basis["largest in maps"] == 96  # the U-Net's own
+    assert large["largest in maps"] == 8 * 15**2 / 4
+    assert small["multiply_adds"] < basis["multiply_adds"] < large["multiply_adds"]
+
+
+def test_a_basis_network_blends_frames():
+    torch.manual_seed(0)
+    network = basis_cost.BasisNetwork(basis=4, kernel_size=5).eval()
+    frames = torch.rand(2, 8, 16, 20)
+    with torch.no_grad():
+        picture = network(frames, torch.full((2, 1, 16, 20), 0.1))
+        flat = network(torch.full_like(frames, 0.7), torch.full((2, 1, 16, 20), 0.1))
+    assert picture.shape == (2, 1, 16, 20)
+    assert frames.amin() < picture.amin() < picture.amax() < frames.amax()
+    torch.testing.assert_close(flat, torch.full_like(flat, 0.7))  # kernels of positive numbers that sum to one

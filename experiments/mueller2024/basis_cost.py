@@ -1,0 +1,143 @@
+"""What large kernels cost: a basis for each image and coefficients a pixel, beside kernels a pixel.
+
+Claim (Müller 2024, Sec. 4.3, after Xia et al. 2020): kernels of a burst do not need full rank; with B basis kernels an
+image, large kernels (K = 15) cost what small ones (K = 5) do.
+Command: `python -m experiments.mueller2024.basis_cost`, half a minute on an idle core.
+What runs: one forward pass of 8 grey frames of 512 x 512 pixels through the released U-Net (width 64) with different
+heads, not trained: this is a table of cost, not of quality. Multiply-adds and the largest tensor by
+`fastweights.cost.measure`; peak memory as the growth of a process's resident size during the pass, a process each.
+Measured: results/basis_cost.json. 90 basis kernels of K = 15 take 18 % more multiply-adds than kernels of K = 5
+(729,371 and 616,232 a pixel) and about as much memory (379 and 367 MiB, of which two runs differ by some 10; the
+largest tensor is the U-Net's in both); kernels of K = 15 take 1,337,832 and 585 MiB, 64 gates between filters of K =
+15 and 1 take 670,096 and 383 MiB.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from cyclopts import App
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from experiments import report
+from fastweights import cost, zoo
+from fastweights.burst.models import ModelConfig, build
+from fastweights.burst.trunk import UNet
+from fastweights.codes import Upsampled
+
+RESULT = Path("results/basis_cost.json")
+BASIS, KERNEL = 90, 15  # as published
+KPN = ModelConfig()
+app = App(help=__doc__, help_format="plaintext")
+
+
+class BasisNetwork(nn.Module):
+    """A basis prediction network on the trunk of the released kernel prediction network.
+
+    Coefficients are a softmax over the basis, at half resolution and interpolated; the basis is decoded from the mean
+    of the features, each kernel a softmax over its taps. Source: Xia et al. 2020, whose own U-Net is larger.
+    """
+
+    def __init__(self, basis: int = BASIS, kernel_size: int = KERNEL, frames: int = 8):
+        super().__init__()
+        self.trunk = UNet(frames + 1, KPN.width, KPN.post)
+        predictor = BasisHead(KPN.post, basis, kernel_size, frames)
+        self.weight = zoo.BasisPrediction(frames, kernel_size, basis, predictor=predictor)
+
+    def forward(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        return self.weight(frames, self.trunk(torch.cat([frames, noise], 1)))
+
+
+class BasisHead(nn.Module):
+    """Features to (coefficients a pixel, basis an image)."""
+
+    def __init__(self, features: int, basis: int, kernel_size: int, frames: int):
+        super().__init__()
+        self.basis, self.kernel_size = basis, kernel_size
+        self.coefficients = nn.Conv2d(features, basis, 3, padding=1)
+        self.first = nn.ConvTranspose2d(features, 128, 4)
+        self.second = nn.Conv2d(128, 128, 3, padding=1)
+        self.last = nn.Conv2d(128, basis * frames, 3, padding=1)
+
+    def forward(self, features: Upsampled) -> tuple[Float[Tensor, "b r h w"], Float[Tensor, "b ir 1 1"]]:
+        coefficients = features.map(lambda small: self.coefficients(small).softmax(1)).dense()
+        x = F.relu(self.first(features.code.mean((-1, -2), keepdim=True)))
+        x = F.relu(self.second(F.interpolate(x, scale_factor=2.0, mode="bilinear")))
+        x = self.last(F.interpolate(x, size=self.kernel_size, mode="bilinear"))
+        kernels = x.unflatten(1, (self.basis, -1)).flatten(2).softmax(2)  # (b, r, (t, u, v))
+        return coefficients, kernels.mT.flatten(1)[..., None, None]
+
+
+def network(name: str) -> nn.Module:
+    """A network of the table."""
+    kinds = {
+        "kernels, K = 5": KPN,
+        "kernels, K = 15": replace(KPN, kernel_size=15),
+        "64 gates, K = 5": replace(KPN, kind="gated", maps=64),
+        "64 gates, K = 15 and 1": replace(KPN, kind="gated", maps=64, kernel_size=15, out_kernel_size=1),
+    }
+    return build(kinds[name]) if name in kinds else BasisNetwork()
+
+
+NAMES = ("kernels, K = 5", "kernels, K = 15", "64 gates, K = 5", "64 gates, K = 15 and 1", "90 basis kernels, K = 15")
+
+
+def inputs(size: int) -> tuple[Tensor, Tensor]:
+    """A burst and its noise."""
+    torch.manual_seed(0)
+    return torch.rand(1, 8, size, size), torch.rand(1, 1, size, size)
+
+
+@app.command
+def one(name: str, size: int) -> None:
+    """Print, as JSON, what one pass costs, and by how many bytes the process grows with it.
+
+    Args:
+        name: Of the network.
+        size: Side of the frames in pixels.
+    """
+    torch.set_num_threads(1)
+    model, burst = network(name).eval(), inputs(size)
+    cost.measure(model, *inputs(64))  # compiles and allocates what every pass needs
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = cost.measure(model, *burst)
+    peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(json.dumps(asdict(found) | {"peak_bytes": peak}))
+
+
+@app.default
+def main(*, size: int = 512, result: Path = RESULT, smoke: bool = False) -> None:
+    """Measure all networks.
+
+    Args:
+        size: Side of the frames in pixels.
+        result: The JSON file written.
+        smoke: Three networks on small frames, for a test.
+    """
+    rows: dict[str, Any] = {}
+    names, size = ((NAMES[0], NAMES[1], NAMES[-1]), 64) if smoke else (NAMES, size)
+    for name in names:
+        command = [sys.executable, "-m", "experiments.mueller2024.basis_cost", "one", name, str(size)]
+        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        row["largest in maps"] = row["largest_bytes"] / 4 / size**2
+        row["multiply-adds a pixel"] = round(row["multiply_adds"] / size**2)
+        rows[name] = row
+        print(
+            f"{name:26} {row['parameters']:10,} parameters, {row['multiply-adds a pixel']:9,} multiply-adds a pixel, "
+            f"largest tensor {row['largest in maps']:5.0f} maps, peak {row['peak_bytes'] / 2**20:.0f} MiB",
+            flush=True,
+        )
+    report.write(result, {"frames": [8, size, size], "trained": False, "networks": rows})
+
+
+if __name__ == "__main__":
+    app()
