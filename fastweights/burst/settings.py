@@ -60,7 +60,7 @@ class TrainConfig:
     patch: int = 128
     truth: Literal["mean", "clean"] = "mean"
     aligned: float = 0.8
-    jpeg: float = 0.4
+    jpeg: float = 0.0
     upscale: int = 4
     lr: float = 6e-4
     schedule: Literal["cosine", "constant"] = "cosine"
