@@ -125,6 +125,7 @@ def test_motion_suite(data, tmp_path):
         "shifts",
         "register",
         "without it",
+        "no noise",
         "cost of the bad frame",
     }
 
