@@ -58,7 +58,7 @@ class Settings:
     compare: Annotated[bool, _SWITCH] = False
     json: Annotated[bool, _SWITCH] = False
     overwrite: Annotated[bool, _SWITCH] = False
-    tile: int = 640
+    tile: int = 512
     precision: Annotated[Precision | None, _QUIET] = None
     threads: int | None = None
 
