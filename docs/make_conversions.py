@@ -1,6 +1,5 @@
 """Writes docs/conversions.md from fastweights/conversions.py: python docs/make_conversions.py [--check]"""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -51,19 +50,7 @@ def _row(source: Source, numbered: dict[str, int]) -> str:
     return f"| `{source.name}` | " + " | ".join(cells) + " |"
 
 
-def main() -> int:
-    """Writes the page, or with --check says whether the written page is up to date (exit 1 if not)."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    check = parser.parse_args().check
-    text = page()
-    if not check:
-        DOCUMENT.write_text(text, encoding="utf-8")
-    elif not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text:
-        print("docs/conversions.md is out of date; run: python docs/make_conversions.py", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from generated import main
+
+    sys.exit(main(DOCUMENT, page))

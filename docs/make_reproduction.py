@@ -1,6 +1,5 @@
 """Writes docs/reproduction.md from docs/claims.toml: python docs/make_reproduction.py [--check]"""
 
-import argparse
 import re
 import sys
 import tomllib
@@ -82,19 +81,7 @@ def _row(claim: dict) -> str:
     return f"| `{name}`<br>{escape(claim['source'])} | {statement} | {claim['verdict']} | {'<br>'.join(evidence)} |"
 
 
-def main() -> int:
-    """Writes the page, or with --check says whether the written page is up to date (exit 1 if not)."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    check = parser.parse_args().check
-    target, text = DOCS / "reproduction.md", page(read_claims())
-    if not check:
-        target.write_text(text, encoding="utf-8")
-    elif not target.exists() or target.read_text(encoding="utf-8") != text:
-        print("docs/reproduction.md is out of date; run: python docs/make_reproduction.py", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from generated import main
+
+    sys.exit(main(DOCS / "reproduction.md", lambda: page(read_claims())))

@@ -1,6 +1,5 @@
 """Writes docs/table2.md from fastweights/zoo/table2.py: python docs/make_table2.py [--check]"""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -41,19 +40,7 @@ def _row(row: Row) -> str:
     return "| " + " | ".join([row.model, *ticks, row.application, layer, built, *measured]) + " |"
 
 
-def main() -> int:
-    """Writes the page, or with --check says whether the written page is up to date (exit 1 if not)."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    check = parser.parse_args().check
-    text = page()
-    if not check:
-        TARGET.write_text(text, encoding="utf-8")
-    elif not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text:
-        print("docs/table2.md is out of date; run: python docs/make_table2.py", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from generated import main
+
+    sys.exit(main(TARGET, page))

@@ -115,7 +115,7 @@ def run(space: str, epochs: int, seeds: int, count: int) -> dict[str, Any]:
 
 @app.default
 def main(
-    spaces: list[str] = ["uniform", "mnist", "cifar10"],  # noqa: B006
+    spaces: tuple[str, ...] = ("uniform", "mnist", "cifar10"),
     *,
     epochs: int = 50,
     seeds: int = 5,

@@ -115,7 +115,7 @@ def draw(content: dict[str, Any]) -> Figure:
 
 @app.default
 def main(
-    data: list[str] = ["mnist", "cifar10-grey"],  # noqa: B006
+    data: tuple[str, ...] = ("mnist", "cifar10-grey"),
     *,
     epochs: int = 2,
     seeds: int = 3,

@@ -178,8 +178,8 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 @app.default
 def main(
     *,
-    d: list[int] = [2, 3, 4],  # noqa: B006
-    m2: list[int] = [1, 2],  # noqa: B006
+    d: tuple[int, ...] = (2, 3, 4),
+    m2: tuple[int, ...] = (1, 2),
     seeds: int = 4,
     steps: int = 1500,
     result: Path = RESULT,
@@ -199,7 +199,7 @@ def main(
     """
     torch.set_num_threads(1)
     if smoke:
-        d, seeds, steps = [1, 2], 2, 60
+        d, seeds, steps = (1, 2), 2, 60
     rows: list[dict[str, Any]] = json.loads(result.read_text())["rows"] if result.exists() else []
     for sizes, cells, method in itertools.product(m2, d, ("g", "q")):
         key = {"method": method, "m2": sizes, "d": cells, "seeds": seeds, "steps": steps}

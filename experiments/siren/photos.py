@@ -138,7 +138,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 def main(
     *,
     count: int = 16,
-    rates: list[float] = [1e-4, 3e-4, 1e-3, 3e-3],  # noqa: B006
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3),
     seeds: int = 3,
     steps: int = 600,
     result: Path = RESULT,
@@ -158,7 +158,7 @@ def main(
     """
     torch.set_num_threads(1)
     if smoke:
-        count, rates, seeds, steps = 2, [1e-3], 1, 5
+        count, rates, seeds, steps = 2, (1e-3,), 1, 5
     target, goal = photos(count), multiply_adds(build("hypernetwork", count))
     widths = {"hypernetwork": WIDTH, "modulated": equal_width(goal, count)}
     rows: list[dict[str, Any]] = json.loads(result.read_text())["rows"] if result.exists() else []
