@@ -67,13 +67,13 @@ def paper_loss(
     white_level: Float[Tensor, " b"],
     step: int,
     total_steps: int,
-    one_frame_seed: int | None = None,
+    frames: int | None = None,
 ) -> Float[Tensor, ""]:
     """The annealed loss of the kernel prediction paper: L(output, truth) + sum_t beta alpha'^step L(estimate_t, truth).
 
     All pictures are divided by their burst's white level, encoded by `kpn_encode` and cropped by 8 pixels; none is
-    clipped. estimates=None leaves the second term out. one_frame_seed: take one frame, drawn from (seed, step), times T
-    in place of the sum, which is the same on average. Source: Mildenhall et al. 2018, eq. 5-7.
+    clipped. estimates=None leaves the second term out. frames: T, where the estimates are those of some frames drawn
+    from them (`drawn_frame`); T times their mean is the sum on average. Source: Mildenhall et al. 2018, eq. 5-7.
 
     Example
     -------
@@ -91,14 +91,21 @@ def paper_loss(
     loss = basic_loss(ready(output), target)
     if estimates is None:
         return loss
-    frames = estimates.shape[1]
-    if one_frame_seed is not None:
-        drawn = int(np.random.default_rng((one_frame_seed, step)).integers(frames))
-        estimates = estimates[:, drawn : drawn + 1]
     estimates = ready(estimates)
-    # The mean over all frames, times their number, is the sum of the frames' own losses.
-    per_frame = frames * basic_loss(estimates, target[:, None].expand_as(estimates))
+    # The mean over the frames, times their number, is the sum of the frames' own losses.
+    per_frame = (frames or estimates.shape[1]) * basic_loss(estimates, target[:, None].expand_as(estimates))
     return loss + annealing_weight(step, total_steps) * per_frame
+
+
+def drawn_frame(seed: int, step: int, frames: int) -> int:
+    """Number of the frame whose estimate stands for all in a step, a pure function of (seed, step).
+
+    Example
+    -------
+    >>> [drawn_frame(0, step, 8) for step in range(4)]
+    [6, 4, 7, 4]
+    """
+    return int(np.random.default_rng((seed, step)).integers(frames))
 
 
 def camera_loss(

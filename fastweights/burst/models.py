@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from fastweights import convert, zoo
 from fastweights.axes import Patches
+from fastweights.burst.precision import lowered
 from fastweights.burst.statistics import BurstStatistics, burst_statistics
 from fastweights.burst.trunk import REACH, Head, UNet, ZeroSum, initialise
 from fastweights.codes import Code
@@ -115,7 +116,11 @@ class PaperDenoiser(Denoiser):
         self.weight = predicted_weight(config)
 
     def forward(
-        self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"], per_frame: bool = False
+        self,
+        frames: Float[Tensor, "b t h w"],
+        noise: Float[Tensor, "b 1 h w"],
+        per_frame: bool = False,
+        estimate: int | None = None,
     ) -> Tensor:
         """The clean reference frame (B, 1, H, W); with per_frame=True the estimates (B, T, 1, H, W) of the frames.
 
@@ -124,8 +129,15 @@ class PaperDenoiser(Denoiser):
         Args:
             frames: linear light; frame 0 is the reference.
             noise: standard deviation of the noise in frame 0.
+            per_frame: whether the estimates are wanted in place of the picture.
+            estimate: a frame's number t, for the picture and the estimate t, (B, 2, 1, H, W); less work than all.
         """
-        y = self.product(self.code(frames, noise), frames, per_frame)
+        code = self.code(frames, noise)
+        if estimate is not None:
+            alone = torch.zeros_like(frames)
+            alone[:, estimate] = frames[:, estimate]
+            return torch.stack([self.product(code, frames), self.product(code, alone) * frames.shape[1]], 1)
+        y = self.product(code, frames, per_frame)
         return y * frames.shape[1] if per_frame else y
 
     def code(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Code:
@@ -178,7 +190,7 @@ class CameraDenoiser(Denoiser):
             )
         statistics = burst_statistics(frames, counts)
         features = self.trunk(statistics.inputs())
-        planes = to_luma_chroma(frames.movedim(2, 1), dim=1)
+        planes = lowered(to_luma_chroma(frames.transpose(1, 2), dim=1))
         luma = self.luma.product(self.luma.code(features), planes[:, :1])
         chroma = self.chroma.product(self.chroma.code(features), planes[:, 1:])
         return statistics.mean + from_luma_chroma(torch.cat([luma, chroma], dim=1).squeeze(2), dim=1)
@@ -241,16 +253,15 @@ def starting_filters(maps: int, frames: int, kernel_size: int) -> Float[Tensor, 
     return torch.cat([filters, 0.3 * rest]).flatten(1)
 
 
-# Luma as a Bayer sensor counts its pixels; R - G and B - G as demosaicing smooths them.
-LUMA_CHROMA = torch.tensor([[0.25, 0.5, 0.25], [1.0, -1.0, 0.0], [0.0, -1.0, 1.0]], dtype=torch.float64)
-RGB = torch.linalg.inv(LUMA_CHROMA)
-
-
 def to_luma_chroma(rgb: Tensor, dim: int) -> Tensor:
-    """Planes Y = (R + 2 G + B) / 4, R - G, B - G along an axis."""
-    return torch.einsum("pc,...c->...p", LUMA_CHROMA.to(rgb), rgb.movedim(dim, -1)).movedim(-1, dim)
+    """Planes Y = (R + 2 G + B) / 4, R - G, B - G along an axis: luma as a Bayer sensor counts its pixels."""
+    red, green, blue = rgb.unbind(dim)
+    red, blue = red - green, blue - green
+    return torch.stack([(red + blue).div_(4).add_(green), red, blue], dim)
 
 
 def from_luma_chroma(planes: Tensor, dim: int) -> Tensor:
     """The inverse of `to_luma_chroma`."""
-    return torch.einsum("cp,...p->...c", RGB.to(planes), planes.movedim(dim, -1)).movedim(-1, dim)
+    luma, red, blue = planes.unbind(dim)
+    green = luma - (red + blue).div_(4)
+    return torch.stack([red + green, green, blue + green], dim)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from fastweights.burst.losses import annealing_weight, camera_loss, paper_loss, psnr
+from fastweights.burst.losses import annealing_weight, camera_loss, drawn_frame, paper_loss, psnr
 from fastweights.burst.synthesis.camera_bursts import CameraBurst, CameraBursts
 from fastweights.burst.synthesis.paper import PaperBurst, PaperBursts, noise_map
 from fastweights.burst.transfer import srgb_encode
@@ -101,10 +101,16 @@ class PaperTask(Task):
 
     def loss(self, network: Network, batch: PaperBurst, step: int) -> Float[Tensor, ""]:
         per_frame = self.annealed and annealing_weight(step, self.steps) > NEGLIGIBLE
-        estimates = network(*self.inputs(batch), per_frame=True) if per_frame else None
-        output = self.denoise(network, batch) if estimates is None else estimates.mean(dim=1)
-        drawn = self.seed if self.one_frame else None
-        return paper_loss(output, estimates, batch.truth, batch.white_level, step, self.steps, drawn)
+        if not per_frame:
+            output, estimates = self.denoise(network, batch), None
+        elif self.one_frame:
+            drawn = drawn_frame(self.seed, step, self.frames)
+            pair = network(*self.inputs(batch), estimate=drawn)
+            output, estimates = pair[:, 0], pair[:, 1:]
+        else:
+            estimates = network(*self.inputs(batch), per_frame=True)
+            output = estimates.mean(dim=1)
+        return paper_loss(output, estimates, batch.truth, batch.white_level, step, self.steps, self.frames)
 
     def inputs(self, batch: PaperBurst) -> tuple[Tensor, ...]:
         return batch.frames, noise_map(batch.frames[:, 0], batch.sigma_read, batch.sigma_shot)[:, None]

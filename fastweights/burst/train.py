@@ -171,7 +171,7 @@ def _task(config: TrainConfig) -> Task:
 def _network(model: nn.Module, config: TrainConfig, device: torch.device) -> Network:
     """The model at the run's precision; the loss is always taken in float32."""
 
-    def network(*inputs: Tensor, **options: bool) -> Tensor:
+    def network(*inputs: Tensor, **options: int | bool) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             return model(*inputs, **options).float()
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fastweights.burst.precision import lowered
 from fastweights.codes import Rule, Upsampled
 
 REACH = 32  # pixels: 3 at full, 3 and 2 at half, 3 at quarter resolution, a 3 x 3 head, pooling and interpolation
@@ -41,7 +42,7 @@ class UNet(nn.Module):
         size = images.shape[-2], images.shape[-1]
         if size[0] % 4 or size[1] % 4:
             images = F.pad(images, (0, -size[1] % 4, 0, -size[0] % 4), mode="replicate")
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = lowered(images).contiguous(memory_format=torch.channels_last)
         half = self.middle(F.avg_pool2d(self.fine(images), 2))
         quarter = self.coarse(F.avg_pool2d(half, 2))
         raised = Upsampled(quarter, 2, (half.shape[-2], half.shape[-1]), self.rule).dense()

@@ -499,3 +499,37 @@ def product_of_neighbours(out, frames, flat, sizes, strides, phases, replicate, 
                             out[o] = _dot(kernel, t * part, patch, t * part, part)
                         else:
                             out[o] = _dot(flat, b * sb + y * sy + x * sx + t * part, patch, t * part, part)
+
+
+@compiled
+def _dot_between(frames, f, mixed, a, weights, n):
+    """The dot product with the weighted sum of two neighbours in a row of mixed codes."""
+    f, a, z = U(f), U(a), U(a + n)
+    weight_a, weight_z = weights
+    total = mixed.dtype.type(0)
+    for t in range(U(n)):
+        total += _value(frames[f + t]) * (weight_a * mixed[a + t] + weight_z * mixed[z + t])
+    return total
+
+
+@compiled
+def sum_of_maps(out, frames, flat, sizes, steps, strides, phases, start, stop):
+    """`product` with one tap and one sum, for frames and kernels whose T numbers of a pixel lie side by side."""
+    T, C, H, W = sizes[:4]
+    s = len(phases)
+    h, w = (H + s - 1) // s, (W + s - 1) // s
+    step_b, step_c, step_y, step_x = steps[0], steps[2], steps[3], steps[4]
+    sb, sy, sx = strides[0], strides[4], strides[5]
+    b, top = start // H, start % H
+    mixed = np.empty((w + 2) * T, out.dtype)
+    for y in range(top, top + stop - start):
+        a, z, weights = _neighbours(y, s, h, phases)
+        for i in range(w + 2):
+            at = b * sb + min(max(i - 1, 0), w - 1) * sx
+            _mix(mixed, i * T, flat, at + a * sy, at + z * sy, 1, weights, T)
+        for c in range(C):
+            o = ((b * C + c) * H + y) * W
+            f = b * step_b + c * step_c + y * step_y
+            for x in range(W):
+                first, weights = _columns_of(x % s, phases)
+                out[o + x] = _dot_between(frames, f + x * step_x, mixed, (x // s + first) * T, weights, T)

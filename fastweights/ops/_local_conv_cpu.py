@@ -25,6 +25,11 @@ def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, pad
     sizes = (count, colours, height, width, kernels.shape[2], kept)
     rows, columns = _tile(kernels, 32)
     weights = phases(upsample, rule).to(dtype).numpy()
+    if kept == kernels.shape[2] == 1 and frames.stride(1) == kernels.stride(1) == 1:
+        arrays = (_line(out), _span(frames), _span(kernels))
+        options = (sizes, frames.stride(), kernels.stride(), weights)
+        _in_blocks(loops.sum_of_maps, (batch, height, rows), *arrays, *options)
+        return out.to(frames.dtype)
     arrays = (_line(out), _line(frames, dtype), _span(kernels))
     options = (sizes, kernels.stride(), weights, padding == "replicate", columns)
     loop = loops.product_of_neighbours if _taps_side_by_side(kernels) else loops.product
@@ -76,10 +81,10 @@ def _line(tensor: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:
     return tensor.detach().to(dtype or tensor.dtype).contiguous().view(-1).numpy()
 
 
-def _span(kernels: Tensor) -> np.ndarray:
-    """Everything between the first and the last number of the kernels as it lies, bfloat16 as uint16."""
-    last = sum((n - 1) * step for n, step in zip(kernels.shape, kernels.stride(), strict=True))
-    line = kernels.detach().as_strided((last + 1,), (1,))
+def _span(tensor: Tensor) -> np.ndarray:
+    """Everything between the first and the last number of a tensor as it lies, bfloat16 as uint16."""
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    line = tensor.detach().as_strided((last + 1,), (1,))
     return (line.view(torch.uint16) if line.dtype == torch.bfloat16 else line).numpy()
 
 

@@ -154,9 +154,9 @@ def _gated_sum(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
 def _hidden(structure: Gated, axes: Patches, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m y x"]:
     filters: Any = structure.v
     v = filters.unflatten(1, (images.shape[1], axes.kernel_size, axes.kernel_size)).to(images.dtype)
-    if axes.padding_mode == "zeros":
-        return F.conv2d(images, v, stride=axes.stride, padding=axes.border)
-    return F.conv2d(axes.pad(images), v, stride=axes.stride)
+    padded, border = (images, axes.border) if axes.padding_mode == "zeros" else (axes.pad(images), 0)
+    # The maps of a pixel side by side: few inputs and many outputs are convolved faster, and what follows sums them.
+    return F.conv2d(padded.contiguous(memory_format=torch.channels_last), v, stride=axes.stride, padding=border)
 
 
 def _frame_by_frame(product: Callable[..., Tensor], structure: Gated, axes: Patches, code: Code, x: Tensor) -> Tensor:

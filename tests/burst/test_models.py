@@ -68,6 +68,7 @@ def test_estimates_of_the_frames_average_to_the_picture(config, size):
     assert y.shape == (2, 1, *size)
     assert estimates.shape == (2, 8, 1, *size)
     torch.testing.assert_close(estimates.mean(1), y)
+    torch.testing.assert_close(model(frames, noise, estimate=5), torch.stack([y, estimates[:, 5]], 1))
 
 
 @pytest.mark.parametrize("config", [c for c in PAPER if c.unit_sum], ids=str)

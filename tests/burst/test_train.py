@@ -16,7 +16,7 @@ from PIL import Image
 import fastweights
 from fastweights.burst import checkpoint, models, tasks, weights
 from fastweights.burst.errors import BurstError
-from fastweights.burst.losses import annealing_weight
+from fastweights.burst.losses import annealing_weight, drawn_frame, paper_loss
 from fastweights.burst.models import ModelConfig
 from fastweights.burst.settings import TrainConfig, learning_rate, paper_protocol
 from fastweights.burst.train import train
@@ -228,6 +228,20 @@ def test_the_annealed_loss_is_left_out_when_it_vanishes(photos):
     assert calls == [True, False]
     torch.testing.assert_close(with_frames, without, rtol=1e-4, atol=0)
     assert dataclasses.replace(task, annealed=False).loss(network, batch, 0) == without
+
+
+def test_one_drawn_frame_needs_its_own_estimate_alone(photos):
+    network = models.build(PAPER).double()
+    task = tasks.PaperTask(patch=24, frames=PAPER.frames, upscale=1, steps=100, annealed=True, one_frame=True, seed=3)
+    bursts = task.bursts([np.asarray(Image.open(next(Path(photos).iterdir())))], 0)
+    batch = torch.utils.data.default_collate([bursts[0], bursts[1]])
+    batch = type(batch)(*(part.double() for part in batch))
+    estimates = network(*task.inputs(batch), per_frame=True)
+    drawn = drawn_frame(3, 4, PAPER.frames)
+    wanted = paper_loss(
+        estimates.mean(1), estimates[:, drawn : drawn + 1], batch.truth, batch.white_level, 4, 100, PAPER.frames
+    )
+    torch.testing.assert_close(task.loss(network, batch, 4), wanted)
 
 
 def test_learning_rate():
