@@ -7,6 +7,7 @@ what it held with the frames loaded and the network built. Convolutions are time
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -94,7 +95,9 @@ def main() -> None:
         np.save(Path(folder) / "frames.npy", make(size))
         for precision, tile in RUNS:
             command = [sys.executable, "-m", "benchmarks.twelve_megapixels", "--one", folder, precision, str(tile)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            # as the command `fastweights` does
+            settings = os.environ | {"THP_MEM_ALLOC_ENABLE": "1"}
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=settings)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
         pictures = {f"{p}-{t}": np.load(Path(folder) / f"{p}-{t}.npy") for p, t in RUNS}

@@ -1,6 +1,7 @@
 """The command `fastweights`: `info` in every installation, the burst denoiser's commands with the extra `burst`."""
 
 import importlib.metadata
+import os
 import platform
 import sys
 import textwrap
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         return _core_only(arguments, missing)
+    # Torch asks for memory in huge pages, if told so before its first tensor: a fifth of a picture's time on Linux.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from fastweights.burst import commands
 
     return commands.run(arguments, info)

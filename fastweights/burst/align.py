@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fastweights.burst.threads import each
+
 # Halvings of the coarse-to-fine search: 16 px become 1 px, inside the reach of the gradient steps of every level.
 _LEVELS = 4
 _SMALLEST = 24
@@ -39,9 +41,11 @@ def estimate_shifts(
     [[0, 0], [5, -3]]
     """
     target = _pyramid(frames[reference])
-    shifts = [
-        np.zeros(2) if index == reference else _search(target, _pyramid(frames[index])) for index in range(len(frames))
-    ]
+
+    def shift(index: int) -> np.ndarray:
+        return np.zeros(2) if index == reference else _search(target, _pyramid(frames[index]))
+
+    shifts = each(shift, range(len(frames)))
     return torch.from_numpy(np.stack(shifts)).float()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastweights.burst.frames import Burst
 from fastweights.burst.motion import Motion, Registration, fetch, within
+from fastweights.burst.threads import each
 
 # Side of the windows that are taken for samples, and how many by how many.
 _SIDE, _NUMBER = 192, 4
@@ -25,12 +26,16 @@ class Aligned:
     """
 
     def __init__(self, burst: Burst, registration: Registration):
-        self._burst, self._registration = burst, registration
+        self._burst = burst
+        self._placed = list(zip(registration.kept, registration.motions, strict=True))
 
     def light(self, rows: slice, columns: slice) -> Float[Tensor, "t c h w"]:
         """A window of all frames."""
-        pairs = zip(self._registration.kept, self._registration.motions, strict=True)
-        parts, seen = zip(*(self._window(index, motion, rows, columns) for index, motion in pairs), strict=True)
+
+        def window(placed: tuple[int, Motion]) -> tuple[Tensor, Tensor]:
+            return self._window(*placed, rows, columns)
+
+        parts, seen = zip(*each(window, self._placed), strict=True)
         aligned = torch.stack(parts)
         for index, out in enumerate(aligned):
             if seen[index].all():

@@ -44,15 +44,21 @@ class Motion:
 
     def flowing(self, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
         """Where the flow is added, in a window."""
-        if self.flows is None:
-            return torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
-        return self._part(self.flows, rows, columns)
+        return self._flags(self.flows, False, rows, columns)
 
     def fitting(self, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
         """Where the frame fits, in a window."""
-        if self.fits is None:
-            return torch.ones(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
-        return self._part(self.fits, rows, columns)
+        return self._flags(self.fits, True, rows, columns)
+
+    def _flags(self, small: Tensor | None, common: bool, rows: slice, columns: slice) -> Bool[Tensor, "y x"]:
+        """A window of flags, most of which hold the common value throughout; None holds it everywhere."""
+        if small is not None:
+            y, x = (slice(at.start // self.step, (at.stop - 1) // self.step + 1) for at in (rows, columns))
+            seen = small[y, x]
+            # Empty: all lies beyond the copy, whose last row or column stands for it.
+            if (seen != common).any() or not seen.numel():
+                return self._part(small, rows, columns)
+        return torch.full((rows.stop - rows.start, columns.stop - columns.start), common)
 
     def _part(self, small: Tensor, rows: slice, columns: slice) -> Tensor:
         """A window of what is known for the pixels of the small copy; what that left over is as its border."""

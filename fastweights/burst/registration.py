@@ -19,6 +19,7 @@ from fastweights.burst.aligned import spread
 from fastweights.burst.frames import Burst
 from fastweights.burst.motion import STILL, Motion, Registration, fetch, within
 from fastweights.burst.noise import Noise, estimate_noise
+from fastweights.burst.threads import each
 from fastweights.burst.transfer import srgb_encode
 
 _PIXELS = 1_500_000
@@ -61,20 +62,24 @@ def register(burst: Burst, reference: int = 0) -> Registration:
     ([0, 1], [-3.0, 5.0])
     """
     step = max(1, round((burst.size[0] * burst.size[1] / _PIXELS) ** 0.5))
-    small = [_Copy(burst.reduced(index, step)) for index in range(len(burst))]
-    shifts = step * estimate_shifts([torch.from_numpy(copy.grey) for copy in small], reference)
+
+    def copy(index: int) -> _Copy:
+        return _Copy(burst.reduced(index, step))
+
+    small = each(copy, range(len(burst)))
+    shifts = step * estimate_shifts([torch.from_numpy(one.grey) for one in small], reference)
     target = small[reference]
-    noise = estimate_noise(*_samples([copy.light for copy in small], shifts / step))
-    motions, fine = [], []
-    for index in range(len(burst)):
+    noise = estimate_noise(*_samples([one.light for one in small], shifts / step))
+
+    def place(index: int) -> tuple[Motion, Tensor]:
         if index == reference:
-            motions.append(Motion(STILL))
-            fine.append(_fine(target))
-            continue
+            return Motion(STILL), _fine(target)
         motion, moved = _motion(target, small[index], shifts[index].numpy(), step, noise)
+        return motion, _fine(moved)
+
+    motions, fine = zip(*each(place, range(len(burst))), strict=True)
+    for index, motion in enumerate(motions):
         shifts[index] = torch.from_numpy(_at_middle(motion.matrix, burst.size)).float()
-        motions.append(motion)
-        fine.append(_fine(moved))
     fitting = torch.stack([torch.ones(()) if one.fits is None else one.fits.float().mean() for one in motions])
     order = [reference, *(index for index in range(len(burst)) if index != reference)]
     there = [index for index in order if fitting[index] >= _LEAST]

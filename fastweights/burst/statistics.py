@@ -92,10 +92,11 @@ def _box(x: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c h w"]:
     """Means over the size x size pixels around each, of those that lie in the picture."""
     if x.is_cpu and not x.requires_grad and not torch.compiler.is_compiling():
         # OpenCV's take a tenth of the time.
-        options = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
-        planes = [cv2.boxFilter(plane, -1, (size, size), **options) for plane in x.flatten(0, 1).numpy()]
-        number = cv2.boxFilter(np.ones(x.shape[-2:], planes[0].dtype), -1, (size, size), **options)
-        return torch.from_numpy(np.stack(planes) / number).view_as(x)
+        planes = [*x.flatten(0, 1).numpy(), np.ones(x.shape[-2:], x.numpy().dtype)]
+        *sums, number = (
+            cv2.boxFilter(plane, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT) for plane in planes
+        )
+        return torch.from_numpy(np.stack(sums)).div_(torch.from_numpy(number)).view_as(x)
     # Axis by axis: the same means for a fraction of the sums.
     across = F.avg_pool2d(x, (1, size), stride=1, padding=(0, size // 2), count_include_pad=False)
     return F.avg_pool2d(across, (size, 1), stride=1, padding=(size // 2, 0), count_include_pad=False)

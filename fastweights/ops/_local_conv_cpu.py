@@ -26,9 +26,8 @@ def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, pad
     rows, columns = _tile(kernels, 32)
     weights = phases(upsample, rule).to(dtype).numpy()
     if kept == kernels.shape[2] == 1 and frames.stride(1) == kernels.stride(1) == 1:
-        arrays = (_line(out), _span(frames), _span(kernels))
-        options = (sizes, frames.stride(), kernels.stride(), weights)
-        _in_blocks(loops.sum_of_maps, (batch, height, rows), *arrays, *options)
+        maps = (_span(frames), _span(kernels), sizes, frames.stride(), kernels.stride(), weights)
+        _in_blocks(loops.sum_of_maps, (batch, height, rows), _line(out), *maps)
         return out.to(frames.dtype)
     arrays = (_line(out), _line(frames, dtype), _span(kernels))
     options = (sizes, kernels.stride(), weights, padding == "replicate", columns)
