@@ -63,6 +63,19 @@ def test_folded_ranks(data, tmp_path):
     assert set(result["by gates"]) == {"4", "8"}
 
 
+def test_memory(data, tmp_path):
+    for name, changes in (("kpn", {}), ("kpn-from-8", {"features": 8}), ("gated-8", {"kind": "gated", "maps": 8})):
+        config = ModelConfig(width=4, post=4, **changes)
+        (folder := tmp_path / f"{name}-seed0").mkdir()
+        weights.save_weights(folder / "weights.safetensors", build(config), config, {})
+    kept = ("--runs", tmp_path, "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
+    run("mueller2024.memory", "--smoke", "--count", 1, *kept, data=data)
+    rows = json.loads((tmp_path / "r.json").read_text())["networks"]
+    assert set(rows) == {"gated-8", "kpn", "kpn, kernels held", "kpn-from-8", "kpn-from-8, as gates"}
+    assert rows["kpn-from-8"]["psnr"] == pytest.approx(rows["kpn-from-8, as gates"]["psnr"])
+    assert all(row["training seconds"] > 0 and row["inference seconds"] > 0 for row in rows.values())
+
+
 def test_movielens(data, tmp_path):
     run("mueller2024.movielens", "--smoke", "--result", tmp_path / "r.json", data=data)
     result = json.loads((tmp_path / "r.json").read_text())

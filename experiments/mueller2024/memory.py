@@ -1,0 +1,198 @@
+"""What each burst network costs beside what it reaches: peak memory, seconds and PSNR, for inference and training.
+
+Claim (Müller 2024, Sec. 4.2, Table 1): gates in place of kernels save memory, fewer maps save more, and PSNR stays.
+Command: `python -m experiments.mueller2024.memory`, 3 minutes on an idle core. Needs FASTWEIGHTS_DATA and the networks
+of `python -m experiments.mueller2024.table1_burst train NETWORK`.
+What runs: every trained network of one seed; the kernel network also as people write it, its kernels interpolated to
+the picture's size and held ("kernels held"), and the bottleneck network also as the gates that it is equal to. Memory
+is the growth of a process's peak over what it held before: a float32 pass of 8 grey frames of 512 x 512 pixels, and
+a step of training as `table1_burst` trains (4 bursts of 128 x 128, bfloat16 convolutions); seconds are the median of
+five, one thread. PSNR (unclipped, random noise) on McMaster bursts.
+Measured: results/memory.json, docs/images/memory.png.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from cyclopts import App
+from torch import Tensor, nn
+
+from experiments import report
+from experiments.mueller2024.table1_burst import RUNS, TEST_SEED
+from fastweights.burst import cases, evaluate, methods, weights
+from fastweights.burst.models import Denoiser, PaperDenoiser
+from fastweights.burst.synthesis.photos import load_photos
+from fastweights.codes import Upsampled
+from fastweights.ops.local_conv import local_conv_reference
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+RESULT = Path("results/memory.json")
+FIGURE = Path("docs/images/memory.png")
+SIZE, PATCH, BATCH, REPEATS = 512, 128, 4, 5
+HELD, GATES = ", kernels held", ", as gates"
+app = App(help=__doc__, help_format="plaintext")
+
+
+class KernelsHeld(nn.Module):
+    """A kernel network as people write it: kernels of the picture's size first, then the product."""
+
+    def __init__(self, network: PaperDenoiser):
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor, noise: Tensor) -> Tensor:
+        """The picture (B, 1, H, W)."""
+        code = self.network.code(frames, noise)
+        assert isinstance(code, Upsampled)
+        size = self.network.config.kernel_size
+        kernels = code.dense().unflatten(1, (frames.shape[1], size, size))
+        return local_conv_reference(frames, kernels).unsqueeze(1)
+
+
+def network(name: str, runs: Path) -> nn.Module:
+    """A row's network: that of a run, or the same picture by another way."""
+    found = weights.load(runs / f"{name.split(',')[0]}-seed0" / "weights.safetensors")
+    if name.endswith(HELD):
+        assert isinstance(found, PaperDenoiser)
+        return KernelsHeld(found)
+    return found.converted()[0] if name.endswith(GATES) else found
+
+
+def names(runs: Path) -> list[str]:
+    """Rows for the trained networks: kernel networks also held, bottleneck networks also as gates."""
+    trained = sorted(path.parent.name.removesuffix("-seed0") for path in runs.glob("*-seed0/weights.safetensors"))
+    rows = []
+    for name in trained:
+        if name == "kpn" or name.startswith(("gated-", "kpn-from-")):
+            rows += [name] + [name + HELD] * (name == "kpn") + [name + GATES] * name.startswith("kpn-from-")
+    return rows
+
+
+def burst(number: int, size: int) -> tuple[Tensor, Tensor]:
+    """Frames and noise."""
+    torch.manual_seed(0)
+    return torch.rand(number, 8, size, size), torch.rand(number, 1, size, size)
+
+
+def calls(model: nn.Module, training: bool) -> Callable[[int], None]:
+    """A pass over frames of a size, or a step of training."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
+
+    def infer(size: int) -> None:
+        with torch.no_grad():
+            model(*burst(1, size))
+
+    def step(size: int) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            picture = model(*burst(BATCH, size))
+        picture.float().square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step if training else infer
+
+
+@app.command
+def one(name: str, kind: str, runs: Path, size: int) -> None:
+    """Print, as JSON, MiB by which the process grows, and seconds.
+
+    Args:
+        name: Of the network.
+        kind: inference or training.
+        runs: Folder of the runs.
+        size: Side of the frames in pixels.
+    """
+    torch.set_num_threads(1)
+    call = calls(network(name, runs).train(kind == "training"), kind == "training")
+    call(32)  # compiles and allocates what every pass needs
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    call(size)
+    grown = (status("VmHWM") - before) / 1024
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call(size)
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps({f"{kind} MiB": round(grown, 1), f"{kind} seconds": round(statistics.median(seconds), 3)}))
+
+
+def status(field: str) -> int:
+    """KiB that Linux reports of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+@app.default
+def main(
+    *, runs: Path = RUNS, count: int = 72, result: Path = RESULT, figure: Path = FIGURE, smoke: bool = False
+) -> None:
+    """Measure all rows, and draw them.
+
+    Args:
+        runs: Folder of the runs.
+        count: McMaster bursts of the PSNR.
+        result: The JSON file written.
+        figure: The plot written.
+        smoke: Small frames, for a test.
+    """
+    sizes = {"inference": 64, "training": 32} if smoke else {"inference": SIZE, "training": PATCH}
+    # Freed memory goes back to the system at once, or a later tensor would hide in what an earlier one left.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    rows: dict[str, Any] = {}
+    for name in names(runs):
+        rows[name] = {}
+        for kind, size in sizes.items():
+            command = [sys.executable, "-m", "experiments.mueller2024.memory", "one", name, kind, str(runs), str(size)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+            rows[name] |= json.loads(done.stdout)
+        print(f"{name:26}", ", ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
+    photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
+    ways = {name: network(name, runs) for name in rows if not name.endswith(HELD)}
+    methods_ = {name: methods.network_method(one) for name, one in ways.items() if isinstance(one, Denoiser)}
+    scores, _ = evaluate.evaluate(cases.cases("paper", photos, TEST_SEED), count, methods_)
+    for name, row in rows.items():
+        row["psnr"] = scores[name.removesuffix(HELD)].psnr
+        print(f"{name:26} {row['psnr']:.2f} dB")
+    report.write(result, {"sizes": sizes, "bursts": count, "networks": rows})
+    draw(rows, figure)
+
+
+def draw(rows: dict[str, Any], path: Path) -> None:
+    """PSNR against the peak memory of a pass."""
+    picture, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, row in rows.items():
+        (dot,) = axes.plot(row["inference MiB"], row["psnr"], "o")
+        axes.annotate(
+            f" {name}",
+            (row["inference MiB"], row["psnr"]),
+            color=dot.get_color(),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.set(
+        xlabel=f"peak memory of a pass over 8 frames of {SIZE} x {SIZE} pixels, MiB",
+        ylabel="PSNR in dB, unclipped, McMaster",
+        xlim=(0, None),
+    )
+    axes.margins(x=0.25, y=0.2)
+    picture.savefig(path, dpi=130)
+    plt.close(picture)
+
+
+if __name__ == "__main__":
+    app()
