@@ -106,28 +106,31 @@ def calls(model: nn.Module, training: bool) -> Callable[[int], None]:
 
 
 @app.command
-def one(name: str, kind: str, runs: Path, size: int) -> None:
+def one(name: str, runs: Path, inference: int, training: int) -> None:
     """Print, as JSON, MiB by which the process grows, and seconds.
 
     Args:
         name: Of the network.
-        kind: inference or training.
         runs: Folder of the runs.
-        size: Side of the frames in pixels.
+        inference: Side of the frames in pixels.
+        training: The same, of a training step.
     """
     torch.set_num_threads(1)
-    call = calls(network(name, runs).train(kind == "training"), kind == "training")
-    call(32)  # compiles and allocates what every pass needs
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    call(size)
-    grown = (status("VmHWM") - before) / 1024
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
+    row = {}
+    for kind, size in (("inference", inference), ("training", training)):
+        call = calls(network(name, runs).train(kind == "training"), kind == "training")
+        call(32)  # compiles and allocates what every pass needs
+        before = status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         call(size)
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({f"{kind} MiB": round(grown, 1), f"{kind} seconds": round(statistics.median(seconds), 3)}))
+        row[f"{kind} MiB"] = round((status("VmHWM") - before) / 1024, 1)
+        seconds = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            call(size)
+            seconds.append(time.perf_counter() - start)
+        row[f"{kind} seconds"] = round(statistics.median(seconds), 3)
+    print(json.dumps(row))
 
 
 def status(field: str) -> int:
@@ -154,11 +157,10 @@ def main(
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     rows: dict[str, Any] = {}
     for name in names(runs):
-        rows[name] = {}
-        for kind, size in sizes.items():
-            command = [sys.executable, "-m", "experiments.mueller2024.memory", "one", name, kind, str(runs), str(size)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-            rows[name] |= json.loads(done.stdout)
+        command = [sys.executable, "-m", "experiments.mueller2024.memory", "one", name, str(runs)]
+        command += [str(size) for size in sizes.values()]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        rows[name] = json.loads(done.stdout)
         print(f"{name:26}", ", ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
     photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
     ways = {name: network(name, runs) for name in rows if not name.endswith(HELD)}
