@@ -28,9 +28,17 @@ class Aligned:
     def __init__(self, burst: Burst, registration: Registration):
         self._burst = burst
         self._placed = list(zip(registration.kept, registration.motions, strict=True))
+        self._whole: Tensor | None = None
 
     def light(self, rows: slice, columns: slice) -> Float[Tensor, "t c h w"]:
-        """A window of all frames."""
+        """A window of all frames; a picture of a single window is kept, and is not to be written to."""
+        if (rows.start, rows.stop, columns.start, columns.stop) != (0, self._burst.size[0], 0, self._burst.size[1]):
+            return self._light(rows, columns)
+        if self._whole is None:
+            self._whole = self._light(rows, columns)
+        return self._whole
+
+    def _light(self, rows: slice, columns: slice) -> Float[Tensor, "t c h w"]:
 
         def window(placed: tuple[int, Motion]) -> tuple[Tensor, Tensor]:
             return self._window(*placed, rows, columns)
