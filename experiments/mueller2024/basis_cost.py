@@ -7,9 +7,9 @@ What runs: one forward pass of 8 grey frames of 512 x 512 pixels through the rel
 heads, not trained: this is a table of cost, not of quality. Multiply-adds and the largest tensor by
 `fastweights.cost.measure`; peak memory as the growth of a process's resident size during the pass, a process each.
 Measured: results/basis_cost.json. 90 basis kernels of K = 15 take 18 % more multiply-adds than kernels of K = 5
-(729,371 and 616,232 a pixel) and about as much memory (379 and 367 MiB, of which two runs differ by some 10; the
-largest tensor is the U-Net's in both); kernels of K = 15 take 1,337,832 and 585 MiB, 64 gates between filters of K =
-15 and 1 take 670,096 and 383 MiB.
+(729,371 and 616,232 a pixel) and about as much memory (379 and 367 MiB; the largest tensor is the U-Net's in both);
+kernels of K = 15 take 1,337,832 and 585 MiB, 64 gates between filters of K = 15 and 1 take 670,096 and 383 MiB. From
+run to run the memory differs by some 10 MiB, for the kernels of K = 15 by up to 48.
 """
 
 from __future__ import annotations
