@@ -6,7 +6,7 @@ a row on one thread (a row that was written is not made again), 1 seed. Needs FA
 the bursts that judge are of held-back ones. Every row starts afresh and sees the same bursts, by the loss and schedule
 of `fastweights train` but far shorter, so small differences say how fast a network learns, not what it would reach.
 Measured: results/ablation.json. The claim holds for the noise (-.75 +- .16 dB without) and the sum (-.16 +- .03), and
-not for the rest: each colour alone -.03 +- .06, one set of gates for all planes +.11 +- .10, a random start +.21 +- .09.
+not for the rest: each colour alone -.03 +- .06, one set of gates for all +.11 +- .10, a random start +.21 +- .09.
 """
 
 import copy
