@@ -69,8 +69,37 @@ def assert_equal(frames, kernels, **options):
             torch.testing.assert_close(b, a, rtol=1e-11, atol=1e-11)
 
 
+def side_by_side(B, T, C, size, upsample, dtypes=(torch.float64, torch.float64)):
+    """Leaves with one tap, the T numbers of a pixel side by side, as channels_last maps and gates have them."""
+    h, w = (-(-n // upsample) for n in size)
+    frames = torch.randn(B, C, *size, T, dtype=dtypes[0]).movedim(-1, 1)
+    kernels = torch.randn(B, h, w, T, dtype=dtypes[1]).movedim(-1, 1).unflatten(1, (T, 1, 1))
+    return frames.requires_grad_(), kernels.detach().requires_grad_()
+
+
 LAYOUTS = ["planes", "taps last", "strided"]
 RULES = [(1, "half_pixel"), (2, "half_pixel"), (2, "legacy"), (3, "half_pixel"), (3, "legacy"), (4, "half_pixel")]
+
+
+@pytest.mark.parametrize(("upsample", "rule"), RULES)
+@pytest.mark.parametrize(("C", "size"), [(1, (9, 14)), (2, (5, 7)), (1, (1, 3))])
+def test_maps_side_by_side_are_summed_where_they_lie(way, upsample, rule, C, size, monkeypatch):
+    frames, kernels = side_by_side(2, 6, C, size, upsample)
+    assert_equal(frames, kernels, upsample=upsample, rule=rule)
+    if way == "loops":
+        # no other loop has to be asked
+        monkeypatch.setattr(compiled_loops().loops, "product", None)
+        monkeypatch.setattr(compiled_loops().loops, "product_of_neighbours", None)
+        with torch.no_grad():
+            local_conv(frames, kernels, upsample=upsample, rule=rule)
+
+
+@pytest.mark.parametrize("dtypes", itertools.product((torch.float32, torch.bfloat16), repeat=2))
+def test_maps_side_by_side_in_low_precision(way, dtypes):
+    frames, kernels = (x.detach() for x in side_by_side(1, 33, 2, (6, 9), 2, dtypes))
+    wanted = oracle(frames.double(), kernels.double(), upsample=2)
+    tolerance = 1e-5 if dtypes[0] is torch.float32 else 2e-2
+    torch.testing.assert_close(local_conv(frames, kernels, upsample=2).double(), wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
