@@ -187,7 +187,10 @@ class HyperNetwork(nn.Module):
         one = len(next(iter(weights.values()))) == 1
         loop = self.route == "loop" or (self.route != "vmap" and (one or routes.needs_loop(self.primary)))
         taken["*"] = "loop" if loop else "vmap"
-        named = {name: weights[names[0]] for names in self.aliases for name in names}
+        # A module in two places is given its weights once, or functional_call would not find back to what was there.
+        modules = dict(self.primary.named_modules())
+        places = ((name, names[0]) for names in self.aliases for name in names)
+        named = {name: weights[first] for name, first in places if name.rpartition(".")[0] in modules}
         return (routes.by_loop if loop else routes.by_vmap)(self.primary, named, inputs)
 
     def _code(self, context: Any) -> Float[Tensor, "*b k"]:

@@ -48,7 +48,8 @@ def chain(primary: nn.Module, inputs: tuple[Any, ...]) -> list[tuple[str, nn.Mod
 
 def _sequence(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     if type(module) is nn.Sequential and not _hooked(module):
-        for name, child in module.named_children():
+        for name, child in module._modules.items():  # named_children leaves out a module's second place
+            assert child is not None
             yield from _sequence(f"{prefix}{name}.", child)
     else:
         yield prefix, module

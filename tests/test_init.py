@@ -80,6 +80,14 @@ def test_hyperfan_out_of_biases():
         assert bias.templates.var().item() == pytest.approx(max(0, (1 - d_in / d_out) / FEATURES), rel=0.2, abs=1e-12)
 
 
+def test_a_relu_in_two_places_is_seen_in_both():
+    relu = nn.ReLU()
+    hyper = HyperNetwork(nn.Sequential(nn.Linear(20, 30), relu, nn.Linear(30, 20), relu), nn.Identity(), features=FEATURES)
+    init.hyperfan_in(hyper)
+    second = hyper.head.structures[2]
+    assert second.templates.var().item() == pytest.approx(2 / (2 * 30 * FEATURES), rel=0.1)
+
+
 def test_convolutions_count_their_taps():
     hyper = HyperNetwork(nn.Sequential(nn.Conv2d(20, 30, 3, bias=False)), nn.Identity(), features=FEATURES)
     init.hyperfan_in(hyper)

@@ -119,6 +119,16 @@ def test_tied_weights_are_predicted_once_under_any_of_their_names():
     assert baked.first.weight is baked.again.weight
 
 
+@pytest.mark.parametrize("route", ["auto", "materialise", "reassociate", "vmap", "loop"])
+def test_a_module_in_two_places_of_a_sequence_runs_twice(route):
+    shared, activation = nn.Linear(5, 5), nn.ReLU()
+    original = nn.Sequential(nn.Linear(5, 5), activation, shared, activation, shared, activation, nn.Linear(5, 2))
+    hyper = build(original.double(), heads.Linear(), route=route)
+    x, context = torch.randn(3, 5).double(), torch.randn(3, 4).double()
+    expected = loop(hyper, heads.Linear(), False, original, x, context, grouped=False)
+    assert_equal_with_gradients(expected, hyper(x, context), list(hyper.parameters()))
+
+
 @pytest.mark.parametrize("route", ["auto", "vmap", "loop"])
 def test_several_inputs(route):
     original = Residual().double().eval()
