@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fastweights.structures import Direct, Gated, Mixture, Outer, Structure
 
+ALONE = 2**19  # numbers of templates above which one product more costs nothing
 VARIATION = 0.1  # of the variance that torch.nn.Linear starts with: how far contexts are apart at the start
 
 
@@ -34,7 +35,7 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
 class Head(nn.Module, abc.ABC):
     """Abstract: `structures[n]` makes predicted tensor n from code n of `codes(features)`."""
 
-    structures: nn.ModuleList
+    structures: Any  # of Structure
 
     @abc.abstractmethod
     def codes(self, features: Float[Tensor, "*b k"]) -> list[Any]:
@@ -69,8 +70,7 @@ class Linear(HeadSetting):
         return (features + (not delta)) * sum(map(math.prod, shapes))
 
     def build(self, values: Sequence[Tensor], features: int, delta: bool) -> Head:
-        coders = [nn.Identity() for _ in values]
-        return _Each(coders, [_mixture(value, features, delta) for value in values])
+        return Joined(values, features, delta)
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,56 @@ class Given(Head):
 
     def codes(self, features: Float[Tensor, "*b k"]) -> list[Tensor]:
         return list(features.split(self.sizes, -1))
+
+
+class Joined(Head):
+    """Small tensors side by side in one matrix of templates (k, numbers) and one base: one product makes them all.
+
+    Filters and large tensors have matrices of their own: they would be copied out of a common one.
+    """
+
+    def __init__(self, values: Sequence[Tensor], features: int, delta: bool):
+        super().__init__()
+        mixtures = [_mixture(value, features, delta) for value in values]
+        self.shapes = [tuple(value.shape) for value in values]
+        alone = [len(shape) > 2 or math.prod(shape) * features > ALONE for shape in self.shapes]
+        grouped = itertools.groupby(range(len(values)), lambda n: n if alone[n] else -1)
+        self.groups = [list(group) for _, group in grouped]
+        self.sizes = [[math.prod(self.shapes[n]) for n in group] for group in self.groups]
+        joined = [torch.cat([mixtures[n].templates.flatten(1) for n in group], 1) for group in self.groups]
+        self.templates = nn.ParameterList(nn.Parameter(part.detach()) for part in joined)
+        self.base = nn.ParameterList() if delta else nn.ParameterList(map(nn.Parameter, self._bases(values)))
+
+    def _bases(self, values: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.cat([values[n].flatten() for n in group]) for group in self.groups]
+
+    def formed(self, features: Float[Tensor, "*b k"], values: Sequence[Tensor] | None) -> list[Tensor]:
+        """All tensors (*b, *shape), of as few products as there are matrices; with delta values are added to."""
+        lead, found = features.shape[:-1], []
+        bases = list(self.base) if values is None else self._bases(values)
+        for group, sizes, templates, base in zip(self.groups, self.sizes, self.templates, bases, strict=True):
+            if features.dtype != templates.dtype:
+                wide = torch.promote_types(features.dtype, templates.dtype)
+                features, templates, base = features.to(wide), templates.to(wide), base.to(wide)
+            flat = torch.addmm(base, features if lead else features.unsqueeze(0), templates)
+            for n, part in zip(group, flat.split(sizes, 1), strict=True):
+                found.append(part if len(lead) == len(self.shapes[n]) == 1 else part.view(*lead, *self.shapes[n]))
+        return found
+
+    @property
+    def structures(self) -> list[Mixture]:
+        """A mixture a tensor, on views: what is written into it in place is written into the head."""
+        bases: Sequence[Tensor | None] = list(self.base) or [None] * len(self.groups)
+        found = []
+        for group, sizes, templates, base in zip(self.groups, self.sizes, self.templates, bases, strict=True):
+            parts = [None] * len(group) if base is None else base.split(sizes)
+            for n, part, own in zip(group, templates.split(sizes, 1), parts, strict=True):
+                size = matrix_shape(self.shapes[n])
+                found.append(Mixture(part.unflatten(1, size), None if own is None else own.view(size)))
+        return found
+
+    def codes(self, features: Float[Tensor, "*b k"]) -> list[Tensor]:
+        return [features] * len(self.shapes)
 
 
 class _Each(Head):

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from fastweights import network_products as products
 from fastweights import network_routes as routes
-from fastweights.heads import Chunked, Given, Head, HeadSetting, Linear, LowRank
+from fastweights.heads import Chunked, Given, Head, HeadSetting, Joined, Linear, LowRank
 from fastweights.network_products import PredictedTensor
 from fastweights.network_routes import Route
 
@@ -95,10 +96,7 @@ class HyperNetwork(nn.Module):
 
     def weights(self, context: Any) -> dict[str, Tensor]:
         """The predicted tensors by name, (*shape) for one context or (B, *shape) for a batch."""
-        code = self._code(context)
-        if code.ndim == 2:
-            self._check_memory(code, len(code) * self._numbers())
-        return {name: tensor.dense() for name, tensor in self._tensors(code).items()}
+        return self._formed(self._code(context))
 
     def bake(self, context: Any) -> nn.Module:
         """The primary as a plain module with the weights of one context, to export or to train on.
@@ -114,8 +112,8 @@ class HyperNetwork(nn.Module):
                 f"bake: the predictor gave {tuple(code.shape)}, expected one context (k); bake them in turn"
             )
         baked = copy.deepcopy(self.primary)
-        for names, tensor in zip(self.aliases, self._tensors(code).values(), strict=True):
-            parameter = nn.Parameter(tensor.dense().detach().clone())
+        for names, tensor in zip(self.aliases, self._formed(code).values(), strict=True):
+            parameter = nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format))
             for name in names:
                 module, _, leaf = name.rpartition(".")
                 baked.get_submodule(module).register_parameter(leaf, parameter)
@@ -134,7 +132,7 @@ class HyperNetwork(nn.Module):
 
         "chain" is a chain of known layers in which no weight is predicted, only biases or gains.
 
-        >>> hyper = HyperNetwork(nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(7, 64))
+        >>> hyper = HyperNetwork(nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(7, 16))
         >>> hyper.routes(torch.randn(128, 64), torch.randn(128, 7))
         {'0.weight': 'reassociate'}
         >>> hyper.routes(torch.randn(32, 256, 64), torch.randn(32, 7), grouped=True)
@@ -164,12 +162,12 @@ class HyperNetwork(nn.Module):
         return y if grouped else tree_map(_one_sample, y)
 
     def _groups(self, code: Tensor, inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
-        tensors = self._tensors(code)
         modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
         if modules is not None:
+            order: Any = None if self.route == "auto" else self.route
+            tensors: Any = self._formed(code) if self._forms_all(code, inputs[0]) else self._tensors(code)
             named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
-            order = None if self.route == "auto" else self.route
-            run = routes.Chain(modules, named, order, lambda formed: self._check_memory(code, formed))  # type: ignore[arg-type]
+            run = routes.Chain(modules, named, order, lambda formed: self._check_memory(code, formed))
             y = run(inputs[0])
             taken.update(run.orders)
             if not run.orders:
@@ -180,8 +178,7 @@ class HyperNetwork(nn.Module):
                 f"route={self.route!r}: {type(self.primary).__name__} is no chain of known layers on batches of "
                 "samples; pass route='auto'"
             )
-        self._check_memory(code, len(code) * self._numbers())
-        return self._plain({name: tensor.dense() for name, tensor in tensors.items()}, inputs, taken)
+        return self._plain(self._formed(code), inputs, taken)
 
     def _plain(self, weights: dict[str, Tensor], inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
         one = len(next(iter(weights.values()))) == 1
@@ -208,9 +205,25 @@ class HyperNetwork(nn.Module):
         codes = self.head.codes(code)
         parts = zip(self.shapes.items(), self.head.structures, codes, strict=True)
         return {
-            name: PredictedTensor(structure, part, self.primary.get_parameter(name) if self.delta else None, shape)  # type: ignore[arg-type]
+            name: PredictedTensor(structure, part, self.primary.get_parameter(name) if self.delta else None, shape)
             for (name, shape), structure, part in parts
         }
+
+    def _forms_all(self, code: Tensor, x: Tensor) -> bool:
+        """Whether a chain forms all weights, and so at once."""
+        if not isinstance(self.head, Joined) or self.route == "reassociate":
+            return False
+        counted = products.forms_all(self.shapes.values(), self.features, *x.shape[:2])
+        return self.route == "materialise" or counted
+
+    def _formed(self, code: Tensor) -> dict[str, Tensor]:
+        """The predicted tensors by name, (*b, *shape)."""
+        if code.ndim == 2:
+            self._check_memory(code, len(code) * self._numbers())
+        if not isinstance(self.head, Joined):
+            return {name: tensor.dense() for name, tensor in self._tensors(code).items()}
+        values = [self.primary.get_parameter(name) for name in self.shapes] if self.delta else None
+        return dict(zip(self.shapes, self.head.formed(code, values), strict=True))
 
     def _numbers(self) -> int:
         """Predicted numbers of one context."""

@@ -18,15 +18,19 @@ from torch.utils._pytree import tree_map
 
 from fastweights import network_products as products
 from fastweights.heads import matrix_shape
-from fastweights.network_products import Order, PredictedTensor
+from fastweights.network_products import Order, Predicted, PredictedTensor
 
 Route = Literal["auto", "materialise", "reassociate", "vmap", "loop"]
 
 # Modules that treat every sample (axis 0) by itself, whatever the number of samples.
-SAMPLEWISE = (
+ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
     *(nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    nn.Dropout,
+)
+SAMPLEWISE = (
+    *ELEMENTWISE,
+    *(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.Upsample, nn.PixelShuffle),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
@@ -98,7 +102,7 @@ class Chain:
     def __init__(
         self,
         modules: list[tuple[str, nn.Module]],
-        tensors: Mapping[str, PredictedTensor],
+        tensors: Mapping[str, Predicted],
         order: Order | None,
         check: Callable[[int], None],
     ):
@@ -108,43 +112,66 @@ class Chain:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, N, ...) -> (B, N, ...)."""
-        contexts = x.shape[0]
-        x = x.flatten(0, 1)
         for prefix, module in self.modules:
-            x = self._step(prefix, module, x, contexts)
+            x = self._step(prefix, module, x)
+        return x
+
+    def _step(self, prefix: str, module: nn.Module, x: Tensor) -> Tensor:
+        if type(module) in ELEMENTWISE:
+            return module(x)
+        weight, bias = self.tensors.get(f"{prefix}weight"), self.tensors.get(f"{prefix}bias")
+        predicts = weight is not None or bias is not None
+        if isinstance(module, nn.Linear):
+            return self._linear(prefix, module, weight, bias, x) if predicts else module(x)
+        contexts, x = x.shape[0], x.flatten(0, 1)
+        if not predicts:
+            x = module(x)
+        elif isinstance(module, NORMS):
+            x = _norm(module, weight, bias, x, contexts)
+        else:
+            x = self._convolution(prefix, module, weight, bias, x, contexts)
         return x.unflatten(0, (contexts, -1))
 
-    def _step(self, prefix: str, module: nn.Module, x: Tensor, contexts: int) -> Tensor:
-        weight, bias = self.tensors.get(f"{prefix}weight"), self.tensors.get(f"{prefix}bias")
-        if weight is None and bias is None:
-            return module(x)
-        if isinstance(module, NORMS):
-            return _norm(module, weight, bias, x, contexts)
-        own_bias: Any = bias.dense() if bias is not None else module.bias
-        if isinstance(module, nn.Linear):
-            rows = x.reshape(contexts, -1, x.shape[-1])
-            if weight is None:
-                y = F.linear(rows, module.weight) + own_bias[:, None]
-            else:
-                y = products.linear(weight, rows, own_bias, self._order(prefix, weight, contexts, rows.shape[1]))
-            return y.reshape(*x.shape[:-1], y.shape[-1])
+    def _linear(
+        self, prefix: str, module: nn.Linear, weight: Predicted | None, bias: Predicted | None, x: Tensor
+    ) -> Tensor:
+        own_bias = module.bias if bias is None else products.dense(bias)
+        rows = x if x.ndim == 3 else x.flatten(1, -2)
+        if weight is None:
+            y = F.linear(rows, module.weight) + own_bias[:, None]
+        else:
+            y = products.linear(weight, rows, own_bias, self._order(prefix, weight, x.shape[0], rows.shape[1]))
+        return y if x.ndim == 3 else y.reshape(*x.shape[:-1], y.shape[-1])
+
+    def _convolution(
+        self,
+        prefix: str,
+        module: nn.Module,
+        weight: Predicted | None,
+        bias: Predicted | None,
+        x: Tensor,
+        contexts: int,
+    ) -> Tensor:
+        own_bias: Any = module.bias if bias is None else products.dense(bias)
         if weight is None:
             y = products.convolve(module, module.weight, x, module.groups)  # type: ignore[arg-type]
             return products.add_bias(y, own_bias, contexts)
         order: Order = "materialise"
-        if products.has_unformed_convolution(module, weight.structure):
+        if not isinstance(weight, Tensor) and not products.has_unformed_convolution(module, weight.structure):
+            self._form(weight, contexts)
+        else:
             pixels = products.output_pixels(module, tuple(x.shape[2:])) * (x.shape[0] // contexts)
             order = self._order(prefix, weight, contexts, pixels)
-        else:
-            self._form(weight, contexts)
         return products.convolution(module, weight, x, own_bias, contexts, order)
 
-    def _order(self, prefix: str, weight: PredictedTensor, contexts: int, rows: int) -> Order:
-        j, i = matrix_shape(weight.shape)
-        order = self.order or products.cheaper(weight.structure, j, i, contexts, rows)
+    def _order(self, prefix: str, weight: Predicted, contexts: int, rows: int) -> Order:
+        order: Order = "materialise"
+        if not isinstance(weight, Tensor):
+            j, i = matrix_shape(weight.shape)
+            order = self.order or products.cheaper(weight.structure, j, i, contexts, rows)
+            if order == "materialise":
+                self._form(weight, contexts)
         self.orders[f"{prefix}weight"] = order
-        if order == "materialise":
-            self._form(weight, contexts)
         return order
 
     def _form(self, weight: PredictedTensor, contexts: int) -> None:
@@ -152,9 +179,7 @@ class Chain:
         self.check(self.formed)
 
 
-def _norm(
-    module: nn.Module, weight: PredictedTensor | None, bias: PredictedTensor | None, x: Tensor, contexts: int
-) -> Tensor:
+def _norm(module: nn.Module, weight: Predicted | None, bias: Predicted | None, x: Tensor, contexts: int) -> Tensor:
     if isinstance(module, nn.LayerNorm):
         y, tail = F.layer_norm(x, module.normalized_shape, eps=module.eps), 0
     elif isinstance(module, nn.GroupNorm):
@@ -165,11 +190,11 @@ def _norm(
         tail = x.ndim - 2
     y = y.unflatten(0, (contexts, -1))
 
-    def aligned(predicted: PredictedTensor | None, own: Tensor | None) -> Tensor | None:
+    def aligned(predicted: Predicted | None, own: Tensor | None) -> Tensor | None:
         if predicted is None:
             return None if own is None else own.view(*own.shape, *(1,) * tail)
-        values = predicted.dense()
-        return values.view(contexts, *(1,) * (y.ndim - values.ndim - tail), *values.shape[1:], *(1,) * tail)
+        values = products.dense(predicted)
+        return values.reshape(contexts, *(1,) * (y.ndim - values.ndim - tail), *values.shape[1:], *(1,) * tail)
 
     gain, shift = aligned(weight, module.weight), aligned(bias, module.bias)
     y = y if gain is None else y * gain

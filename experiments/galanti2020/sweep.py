@@ -1,4 +1,4 @@
-"""The form of all sweeps: jobs (points of a figure) in one process, several or a cluster, and the file that they fill."""
+"""The form of all sweeps: jobs (points of a figure) in one process, several or a cluster, and their result file."""
 
 import contextlib
 import itertools
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import joblib
 import torch
@@ -18,6 +18,7 @@ from cyclopts import App, Parameter
 from experiments import report
 from experiments.galanti2020.start import STARTS
 
+T = TypeVar("T")
 METHODS = ("embedding", "hypernetwork")
 EPOCHS_KEPT = (1, 2, 5, 10, 20)
 
@@ -90,13 +91,13 @@ class Options:
         return self.result or default
 
 
-class Once:
+class Once(Generic[T]):
     """A function's value, made at the first call in every process; a copy sent to another process makes its own."""
 
-    def __init__(self, make: Callable[[], Any]):
-        self.make, self.values = make, list[Any]()
+    def __init__(self, make: Callable[[], T]):
+        self.make, self.values = make, list[T]()
 
-    def __call__(self) -> Any:
+    def __call__(self) -> T:
         """The value."""
         if not self.values:
             self.values.append(self.make())
