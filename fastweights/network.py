@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_map
 
 from fastweights import network_products as products
 from fastweights import network_routes as routes
-from fastweights.heads import Chunked, Given, Head, HeadSetting, Joined, Linear, LowRank
+from fastweights.head_modules import Given, Head, Joined
+from fastweights.heads import Chunked, HeadSetting, Linear, LowRank
 from fastweights.network_products import PredictedTensor
 from fastweights.network_routes import Route
 
@@ -123,9 +124,9 @@ class HyperNetwork(nn.Module):
     def call_with(self, weights: dict[str, Tensor], x: Any, *, grouped: bool = False) -> Any:
         """g with a batch of given weights (B, *shape), as `weights` returns them, by vmap or a loop."""
         inputs = x if isinstance(x, tuple) else (x,)
-        _check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
+        routes.check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
         y = self._plain(weights, inputs if grouped else tuple(x.unsqueeze(1) for x in inputs), {})
-        return y if grouped else tree_map(_one_sample, y)
+        return y if grouped else tree_map(routes.one_sample, y)
 
     def routes(self, x: Any, context: Any, *, grouped: bool = False) -> dict[str, str]:
         """The route that a call takes, by name of the predicted weight; `{"*": route}` where it is one for all.
@@ -153,13 +154,13 @@ class HyperNetwork(nn.Module):
         code = self._code(context)
         single = code.ndim == 1
         if not single:
-            _check_batch(code.shape[0], inputs, grouped)
+            routes.check_batch(code.shape[0], inputs, grouped)
         # In front of what the primary takes, every input gets an axis of groups, one for each context.
         groups = inputs if grouped and not single else tuple(x.unsqueeze(0 if single else 1) for x in inputs)
         y = self._groups(code.unsqueeze(0) if single else code, groups, {} if taken is None else taken)
         if single:
             return tree_map(lambda leaf: leaf.squeeze(0), y)
-        return y if grouped else tree_map(_one_sample, y)
+        return y if grouped else tree_map(routes.one_sample, y)
 
     def _groups(self, code: Tensor, inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
         modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
@@ -288,25 +289,6 @@ def last_size(predictor: nn.Module) -> int:
     raise ValueError(
         f"HyperNetwork: the number of features that {type(predictor).__name__} emits is unknown; pass features="
     )
-
-
-def _check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
-    for x in inputs:
-        if x.ndim == 0 or x.shape[0] != contexts:
-            what = "groups" if grouped else "samples"
-            raise ValueError(
-                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
-                f"{what} on axis 0; for one context for all of x give it without a batch axis"
-            )
-
-
-def _one_sample(leaf: Tensor) -> Tensor:
-    if leaf.ndim < 2 or leaf.shape[1] != 1:
-        raise ValueError(
-            f"HyperNetwork: with a context a sample the primary gave {tuple(leaf.shape[1:])}, expected one sample on "
-            "axis 0; where samples lie on another axis pass grouped=True and for each context an x that g takes"
-        )
-    return leaf.squeeze(1)
 
 
 def _mebibytes(count: int) -> str:

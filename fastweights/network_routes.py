@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from fastweights import network_products as products
-from fastweights.heads import matrix_shape
+from fastweights.head_modules import matrix_shape
 from fastweights.network_products import Order, Predicted, PredictedTensor
 
 Route = Literal["auto", "materialise", "reassociate", "vmap", "loop"]
@@ -199,6 +199,27 @@ def _norm(module: nn.Module, weight: Predicted | None, bias: Predicted | None, x
     gain, shift = aligned(weight, module.weight), aligned(bias, module.bias)
     y = y if gain is None else y * gain
     return (y if shift is None else y + shift).flatten(0, 1)
+
+
+def check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
+    """Raises ValueError for inputs that are not one a context."""
+    for x in inputs:
+        if x.ndim == 0 or x.shape[0] != contexts:
+            what = "groups" if grouped else "samples"
+            raise ValueError(
+                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
+                f"{what} on axis 0; for one context for all of x give it without a batch axis"
+            )
+
+
+def one_sample(leaf: Tensor) -> Tensor:
+    """(B, 1, ...) -> (B, ...); raises ValueError for another number of samples."""
+    if leaf.ndim < 2 or leaf.shape[1] != 1:
+        raise ValueError(
+            f"HyperNetwork: with a context a sample the primary gave {tuple(leaf.shape[1:])}, expected one sample on "
+            "axis 0; where samples lie on another axis pass grouped=True and for each context an x that g takes"
+        )
+    return leaf.squeeze(1)
 
 
 def by_vmap(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from network_cases import HEADS, PRIMARIES, assert_equal_with_gradients, build, loop
 
-from fastweights import heads, network_products, network_routes
+from fastweights import head_modules, network_products, network_routes
 
 unformed, grouped, norm = network_products._linear_unformed, network_products._grouped, network_routes._norm
-formed = heads.Joined.formed
+formed = head_modules.Joined.formed
 add_bias, dense, by_vmap = network_products.add_bias, network_products.PredictedTensor.dense, network_routes.by_vmap
 
 
@@ -61,15 +61,15 @@ def transposed(self):
     ("primary", "head", "route", "target", "name", "mutant"),
     [
         ("mlp", "gated", "reassociate", network_products, "_linear_unformed", of_the_next_context),
-        ("mlp", "linear delta", "materialise", heads.Joined, "formed", formed_without_base),
+        ("mlp", "linear delta", "materialise", head_modules.Joined, "formed", formed_without_base),
         ("mlp", "gated delta", "materialise", network_products.PredictedTensor, "dense", without_base),
         ("mlp", "linear", "reassociate", network_products, "_linear_unformed", of_the_next_context),
-        ("mlp", "none", "auto", heads.Given, "codes", other_order),
+        ("mlp", "none", "auto", head_modules.Given, "codes", other_order),
         ("conv_net", "linear", "materialise", network_products, "_grouped", contexts_and_samples_swapped),
         ("conv_net", "linear", "materialise", network_products, "add_bias", bias_of_the_first_context),
         ("normed_mlp", "linear", "materialise", network_routes, "_norm", without_gain),
         ("residual", "linear", "vmap", network_routes, "by_vmap", weights_shifted),
-        ("residual", "linear", "loop", heads.Joined, "formed", formed_transposed),
+        ("residual", "linear", "loop", head_modules.Joined, "formed", formed_transposed),
         ("residual", "chunked", "loop", network_products.PredictedTensor, "dense", transposed),
     ],
 )
