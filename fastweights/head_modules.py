@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastweights.structures import Direct, Mixture, Structure
 
-ALONE = 2**16  # templates of more numbers have a product of their own: one more costs little beside their size
+ALONE = 2**18  # templates of more numbers have a product of their own: one more costs little beside their size
 VARIATION = 0.1  # of the variance that torch.nn.Linear starts with: how far contexts are apart at the start
 
 
