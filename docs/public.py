@@ -8,7 +8,12 @@ from types import ModuleType
 import fastweights
 
 # How routes are run and counted; nothing that a user calls.
-INTERNAL = {"fastweights.__main__", "fastweights.network_products", "fastweights.network_routes"}
+INTERNAL = {
+    "fastweights.__main__",
+    "fastweights.head_modules",
+    "fastweights.network_products",
+    "fastweights.network_routes",
+}
 # They need extras; their face is `__all__` of the package.
 PACKAGES = ("fastweights.burst", "fastweights.fm")
 

@@ -11,34 +11,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from fastweights.structures import Direct, Gated, Mixture, Outer, Structure
-
-VARIATION = 0.1  # of the variance that torch.nn.Linear starts with: how far contexts are apart at the start
-
-
-def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """(j, i) of a predicted tensor: its first axis, and all others.
-
-    >>> matrix_shape((8, 3, 5, 5)), matrix_shape((8,)), matrix_shape(())
-    ((8, 75), (8, 1), (1, 1))
-    """
-    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
-
-
-class Head(nn.Module, abc.ABC):
-    """Abstract: `structures[n]` makes predicted tensor n from code n of `codes(features)`."""
-
-    structures: nn.ModuleList
-
-    @abc.abstractmethod
-    def codes(self, features: Float[Tensor, "*b k"]) -> list[Any]:
-        """One code a predicted tensor."""
+from fastweights.head_modules import Chunks, Each, Factors, Head, Joined, matrix_shape, mixture
+from fastweights.structures import Gated, Outer, Structure
 
 
 class HeadSetting(abc.ABC):
@@ -69,8 +46,7 @@ class Linear(HeadSetting):
         return (features + (not delta)) * sum(map(math.prod, shapes))
 
     def build(self, values: Sequence[Tensor], features: int, delta: bool) -> Head:
-        coders = [nn.Identity() for _ in values]
-        return _Each(coders, [_mixture(value, features, delta) for value in values])
+        return Joined(values, features, delta)
 
 
 @dataclass(frozen=True)
@@ -96,7 +72,7 @@ class PerTensor(HeadSetting):
             sizes = (features, *(self.hidden,) * self.layers)
             pairs = ((nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(sizes))
             coders.append(nn.Sequential(*itertools.chain.from_iterable(pairs)))
-        return _Each(coders, [_mixture(value, self.hidden, delta) for value in values])
+        return Each(coders, [mixture(value, self.hidden, delta) for value in values])
 
 
 @dataclass(frozen=True)
@@ -121,7 +97,7 @@ class Chunked(HeadSetting):
         return chunks * self.embedding + trunk
 
     def build(self, values: Sequence[Tensor], features: int, delta: bool) -> Head:
-        return _Chunks(self, values, features, delta)
+        return Chunks(values, features, delta, size=self.size, embedding=self.embedding, hidden=self.hidden)
 
 
 @dataclass(frozen=True)
@@ -147,9 +123,9 @@ class LowRank(HeadSetting):
         structures: list[Structure] = []
         for value in values:
             matrix = value.ndim > 1
-            coders.append(_Factors(features, matrix_shape(value.shape), self.rank) if matrix else nn.Identity())
-            structures.append(Outer(self.rank) if matrix else _mixture(value, features, delta))
-        return _Each(coders, structures)
+            coders.append(Factors(features, matrix_shape(value.shape), self.rank) if matrix else nn.Identity())
+            structures.append(Outer(self.rank) if matrix else mixture(value, features, delta))
+        return Each(coders, structures)
 
 
 @dataclass(frozen=True)
@@ -180,7 +156,7 @@ class GatedWeights(HeadSetting):
         for value in values:
             if value.ndim <= 1:
                 coders.append(nn.Identity())
-                structures.append(_mixture(value, features, delta))
+                structures.append(mixture(value, features, delta))
                 continue
             (j, i), k = matrix_shape(value.shape), self._gates(value.shape)
             coder = nn.Linear(features, k)
@@ -189,76 +165,4 @@ class GatedWeights(HeadSetting):
             v = value.new_empty(k, i).normal_(std=(3 * i) ** -0.5)
             coders.append(coder)
             structures.append(Gated(nn.Parameter(u), nn.Parameter(v)))
-        return _Each(coders, structures)
-
-
-class Given(Head):
-    """No head: the predictor's output is all weights, one after the other."""
-
-    def __init__(self, shapes: Sequence[Sequence[int]]):
-        super().__init__()
-        sizes = [matrix_shape(shape) for shape in shapes]
-        self.structures = nn.ModuleList(Direct(i, j) for j, i in sizes)
-        self.sizes = [j * i for j, i in sizes]
-
-    def codes(self, features: Float[Tensor, "*b k"]) -> list[Tensor]:
-        return list(features.split(self.sizes, -1))
-
-
-class _Each(Head):
-    def __init__(self, coders: Sequence[nn.Module], structures: Sequence[Structure]):
-        super().__init__()
-        self.coders, self.structures = nn.ModuleList(coders), nn.ModuleList(structures)
-
-    def codes(self, features: Float[Tensor, "*b k"]) -> list[Any]:
-        return [features if isinstance(coder, nn.Identity) else coder(features) for coder in self.coders]
-
-
-class _Chunks(Head):
-    def __init__(self, setting: Chunked, values: Sequence[Tensor], features: int, delta: bool):
-        super().__init__()
-        sizes = [matrix_shape(value.shape) for value in values]
-        self.structures = nn.ModuleList(Direct(i, j) for j, i in sizes)
-        self.sizes = [j * i for j, i in sizes]
-        self.scales = [(3 * _fan_in(value)) ** -0.5 for value in values]
-        chunks = math.ceil(sum(self.sizes) / setting.size)
-        self.embeddings = nn.Parameter(torch.randn(chunks, setting.embedding))
-        self.from_features = nn.Linear(features, setting.hidden)
-        self.from_chunk = nn.Linear(setting.embedding, setting.hidden, bias=False)
-        self.emit = nn.Linear(setting.hidden, setting.size)
-        nn.init.normal_(self.emit.weight, std=0.0 if delta else setting.hidden**-0.5)
-        nn.init.zeros_(self.emit.bias)
-
-    def codes(self, features: Float[Tensor, "*b k"]) -> list[Tensor]:
-        # The first layer on [features ; embedding], without writing the two side by side.
-        hidden = self.from_features(features).unsqueeze(-2) + self.from_chunk(self.embeddings)
-        numbers = self.emit(torch.relu(hidden)).flatten(-2)[..., : sum(self.sizes)]
-        return [code * scale for code, scale in zip(numbers.split(self.sizes, -1), self.scales, strict=True)]
-
-
-class _Factors(nn.Module):
-    """(B, A) of a low-rank change, flat in (j, r) and (i, r)."""
-
-    def __init__(self, features: int, shape: tuple[int, int], rank: int):
-        super().__init__()
-        j, i = shape
-        self.b, self.a = nn.Linear(features, j * rank), nn.Linear(features, i * rank)
-        nn.init.zeros_(self.b.weight)
-        nn.init.zeros_(self.b.bias)
-        nn.init.normal_(self.a.weight, std=(VARIATION / (3 * i * features)) ** 0.5)
-        nn.init.normal_(self.a.bias, std=(3 * i) ** -0.5)
-
-    def forward(self, features: Float[Tensor, "*b k"]) -> tuple[Tensor, Tensor]:
-        return self.b(features), self.a(features)
-
-
-def _mixture(value: Tensor, features: int, delta: bool) -> Mixture:
-    j, i = matrix_shape(value.shape)
-    std = 0.0 if delta else (VARIATION / (3 * _fan_in(value) * features)) ** 0.5
-    templates = value.new_empty(features, j, i).normal_(std=std)
-    return Mixture(nn.Parameter(templates), None if delta else nn.Parameter(value.detach().clone().view(j, i)))
-
-
-def _fan_in(value: Tensor) -> int:
-    j, i = matrix_shape(value.shape)
-    return i if value.ndim > 1 else j
+        return Each(coders, structures)

@@ -143,7 +143,7 @@ def _before_relu(primary: nn.Module) -> set[str]:
     found = set()
     for prefix, module in primary.named_modules():
         if isinstance(module, nn.Sequential):
-            children = list(module.named_children())
+            children = list(module._modules.items())  # named_children leaves out a module's second place
             for (name, _), (_, following) in itertools.pairwise(children):
                 if isinstance(following, nn.ReLU):
                     found.add(f"{prefix}.{name}" if prefix else name)

@@ -13,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from fastweights import network_products as products
 from fastweights import network_routes as routes
-from fastweights.heads import Chunked, Given, Head, HeadSetting, Linear, LowRank
+from fastweights.head_modules import Given, Head, Joined
+from fastweights.heads import Chunked, HeadSetting, Linear, LowRank
 from fastweights.network_products import PredictedTensor
 from fastweights.network_routes import Route
 
@@ -95,10 +97,7 @@ class HyperNetwork(nn.Module):
 
     def weights(self, context: Any) -> dict[str, Tensor]:
         """The predicted tensors by name, (*shape) for one context or (B, *shape) for a batch."""
-        code = self._code(context)
-        if code.ndim == 2:
-            self._check_memory(code, len(code) * self._numbers())
-        return {name: tensor.dense() for name, tensor in self._tensors(code).items()}
+        return self._formed(self._code(context))
 
     def bake(self, context: Any) -> nn.Module:
         """The primary as a plain module with the weights of one context, to export or to train on.
@@ -114,8 +113,8 @@ class HyperNetwork(nn.Module):
                 f"bake: the predictor gave {tuple(code.shape)}, expected one context (k); bake them in turn"
             )
         baked = copy.deepcopy(self.primary)
-        for names, tensor in zip(self.aliases, self._tensors(code).values(), strict=True):
-            parameter = nn.Parameter(tensor.dense().detach().clone())
+        for names, tensor in zip(self.aliases, self._formed(code).values(), strict=True):
+            parameter = nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format))
             for name in names:
                 module, _, leaf = name.rpartition(".")
                 baked.get_submodule(module).register_parameter(leaf, parameter)
@@ -125,16 +124,16 @@ class HyperNetwork(nn.Module):
     def call_with(self, weights: dict[str, Tensor], x: Any, *, grouped: bool = False) -> Any:
         """g with a batch of given weights (B, *shape), as `weights` returns them, by vmap or a loop."""
         inputs = x if isinstance(x, tuple) else (x,)
-        _check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
+        routes.check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
         y = self._plain(weights, inputs if grouped else tuple(x.unsqueeze(1) for x in inputs), {})
-        return y if grouped else tree_map(_one_sample, y)
+        return y if grouped else tree_map(routes.one_sample, y)
 
     def routes(self, x: Any, context: Any, *, grouped: bool = False) -> dict[str, str]:
         """The route that a call takes, by name of the predicted weight; `{"*": route}` where it is one for all.
 
         "chain" is a chain of known layers in which no weight is predicted, only biases or gains.
 
-        >>> hyper = HyperNetwork(nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(7, 64))
+        >>> hyper = HyperNetwork(nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(7, 16))
         >>> hyper.routes(torch.randn(128, 64), torch.randn(128, 7))
         {'0.weight': 'reassociate'}
         >>> hyper.routes(torch.randn(32, 256, 64), torch.randn(32, 7), grouped=True)
@@ -155,21 +154,21 @@ class HyperNetwork(nn.Module):
         code = self._code(context)
         single = code.ndim == 1
         if not single:
-            _check_batch(code.shape[0], inputs, grouped)
+            routes.check_batch(code.shape[0], inputs, grouped)
         # In front of what the primary takes, every input gets an axis of groups, one for each context.
         groups = inputs if grouped and not single else tuple(x.unsqueeze(0 if single else 1) for x in inputs)
         y = self._groups(code.unsqueeze(0) if single else code, groups, {} if taken is None else taken)
         if single:
             return tree_map(lambda leaf: leaf.squeeze(0), y)
-        return y if grouped else tree_map(_one_sample, y)
+        return y if grouped else tree_map(routes.one_sample, y)
 
     def _groups(self, code: Tensor, inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
-        tensors = self._tensors(code)
         modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
         if modules is not None:
+            order: Any = None if self.route == "auto" else self.route
+            tensors: Any = self._formed(code) if self._forms_all(code, inputs[0]) else self._tensors(code)
             named = {name: t for names, t in zip(self.aliases, tensors.values(), strict=True) for name in names}
-            order = None if self.route == "auto" else self.route
-            run = routes.Chain(modules, named, order, lambda formed: self._check_memory(code, formed))  # type: ignore[arg-type]
+            run = routes.Chain(modules, named, order, lambda formed: self._check_memory(code, formed))
             y = run(inputs[0])
             taken.update(run.orders)
             if not run.orders:
@@ -180,14 +179,16 @@ class HyperNetwork(nn.Module):
                 f"route={self.route!r}: {type(self.primary).__name__} is no chain of known layers on batches of "
                 "samples; pass route='auto'"
             )
-        self._check_memory(code, len(code) * self._numbers())
-        return self._plain({name: tensor.dense() for name, tensor in tensors.items()}, inputs, taken)
+        return self._plain(self._formed(code), inputs, taken)
 
     def _plain(self, weights: dict[str, Tensor], inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
         one = len(next(iter(weights.values()))) == 1
         loop = self.route == "loop" or (self.route != "vmap" and (one or routes.needs_loop(self.primary)))
         taken["*"] = "loop" if loop else "vmap"
-        named = {name: weights[names[0]] for names in self.aliases for name in names}
+        # A module in two places is given its weights once, or functional_call would not find back to what was there.
+        modules = dict(self.primary.named_modules())
+        places = ((name, names[0]) for names in self.aliases for name in names)
+        named = {name: weights[first] for name, first in places if name.rpartition(".")[0] in modules}
         return (routes.by_loop if loop else routes.by_vmap)(self.primary, named, inputs)
 
     def _code(self, context: Any) -> Float[Tensor, "*b k"]:
@@ -205,9 +206,25 @@ class HyperNetwork(nn.Module):
         codes = self.head.codes(code)
         parts = zip(self.shapes.items(), self.head.structures, codes, strict=True)
         return {
-            name: PredictedTensor(structure, part, self.primary.get_parameter(name) if self.delta else None, shape)  # type: ignore[arg-type]
+            name: PredictedTensor(structure, part, self.primary.get_parameter(name) if self.delta else None, shape)
             for (name, shape), structure, part in parts
         }
+
+    def _forms_all(self, code: Tensor, x: Tensor) -> bool:
+        """Whether a chain forms all weights, and so at once."""
+        if not isinstance(self.head, Joined) or self.route == "reassociate":
+            return False
+        counted = products.forms_all(self.shapes.values(), self.features, *x.shape[:2])
+        return self.route == "materialise" or counted
+
+    def _formed(self, code: Tensor) -> dict[str, Tensor]:
+        """The predicted tensors by name, (*b, *shape)."""
+        if code.ndim == 2:
+            self._check_memory(code, len(code) * self._numbers())
+        if not isinstance(self.head, Joined):
+            return {name: tensor.dense() for name, tensor in self._tensors(code).items()}
+        values = [self.primary.get_parameter(name) for name in self.shapes] if self.delta else None
+        return dict(zip(self.shapes, self.head.formed(code, values), strict=True))
 
     def _numbers(self) -> int:
         """Predicted numbers of one context."""
@@ -272,25 +289,6 @@ def last_size(predictor: nn.Module) -> int:
     raise ValueError(
         f"HyperNetwork: the number of features that {type(predictor).__name__} emits is unknown; pass features="
     )
-
-
-def _check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
-    for x in inputs:
-        if x.ndim == 0 or x.shape[0] != contexts:
-            what = "groups" if grouped else "samples"
-            raise ValueError(
-                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
-                f"{what} on axis 0; for one context for all of x give it without a batch axis"
-            )
-
-
-def _one_sample(leaf: Tensor) -> Tensor:
-    if leaf.ndim < 2 or leaf.shape[1] != 1:
-        raise ValueError(
-            f"HyperNetwork: with a context a sample the primary gave {tuple(leaf.shape[1:])}, expected one sample on "
-            "axis 0; where samples lie on another axis pass grouped=True and for each context an x that g takes"
-        )
-    return leaf.squeeze(1)
 
 
 def _mebibytes(count: int) -> str:

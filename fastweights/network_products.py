@@ -7,7 +7,7 @@ numbers written to memory and read again, which on every machine at hand cost as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PredictedTensor:
     """One predicted tensor for B contexts: how it is made, its code (B, ...), and the learned base it adds to."""
 
@@ -45,6 +45,14 @@ class PredictedTensor:
         weight = self.structure.materialize(self.code)
         weight = weight.reshape(*weight.shape[:-2], *self.shape)
         return weight if self.base is None else weight + self.base
+
+
+Predicted = PredictedTensor | Tensor  # a tensor (B, *shape) where it is formed already
+
+
+def dense(predicted: Predicted) -> Tensor:
+    """(B, *shape)."""
+    return predicted if isinstance(predicted, Tensor) else predicted.dense()
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,7 @@ def counts(structure: Structure, j: int, i: int, contexts: int, rows: int) -> di
     """
     b, n = contexts, contexts * rows
     if isinstance(structure, Mixture):
-        k = structure.code_features
-        forming, direct = b * k * j * i, Count(n * (k * j * i + k * j), 2 * n * k * j)
+        return _mixture_counts(structure.code_features, j, i, contexts, rows)
     elif isinstance(structure, Gated):
         k = structure.code_features
         left, right = (0 if side is None else k for side in (structure.u, structure.v))
@@ -84,21 +91,41 @@ def counts(structure: Structure, j: int, i: int, contexts: int, rows: int) -> di
     return {"materialise": Count(forming + n * j * i, 2 * b * j * i), "reassociate": direct}
 
 
+def _mixture_counts(k: int, j: int, i: int, contexts: int, rows: int) -> dict[Order, Count]:
+    b, n = contexts, contexts * rows
+    return {
+        "materialise": Count(b * k * j * i + n * j * i, 2 * b * j * i),
+        "reassociate": Count(n * (k * j * i + k * j), 2 * n * k * j),
+    }
+
+
 def cheaper(structure: Structure, j: int, i: int, contexts: int, rows: int) -> Order:
-    """The order of less cost; on a tie the weight is not formed."""
-    found = counts(structure, j, i, contexts, rows)
-    if "reassociate" not in found or found["reassociate"].cost > found["materialise"].cost:
-        return "materialise"
-    return "reassociate"
+    """The order of less cost; on a tie the weight is formed."""
+    return _less(counts(structure, j, i, contexts, rows))
 
 
-def linear(weight: PredictedTensor, x: Tensor, bias: Tensor | None, order: Order) -> Tensor:
+def forms_all(shapes: Iterable[tuple[int, ...]], k: int, contexts: int, samples: int) -> bool:
+    """Whether to form every mixture of k templates is cheaper, for any layer between them.
+
+    A layer sees a context's samples as so many rows or more (pixels, steps), and with every row forming gains.
+    """
+    sizes = ((shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1)
+    return all(_less(_mixture_counts(k, j, i, contexts, samples)) == "materialise" for j, i in sizes)
+
+
+def _less(found: dict[Order, Count]) -> Order:
+    if "reassociate" in found and found["reassociate"].cost < found["materialise"].cost:
+        return "reassociate"
+    return "materialise"
+
+
+def linear(weight: Predicted, x: Tensor, bias: Tensor | None, order: Order) -> Tensor:
     """`W x + b` for x (B, N, i), bias (B, j) or (j): (B, N, j)."""
     if bias is not None and bias.ndim == 2:
         bias = bias.unsqueeze(1)
-    if order == "materialise":
-        dense = weight.dense().mT
-        return torch.bmm(x, dense) if bias is None else torch.baddbmm(bias, x, dense)
+    if order == "materialise" or isinstance(weight, Tensor):
+        formed = dense(weight).mT
+        return torch.bmm(x, formed) if bias is None else torch.baddbmm(bias, x, formed)
     y = _linear_unformed(weight.structure, weight.code, x)
     if weight.base is not None:
         y = y + F.linear(x, weight.base)
@@ -124,11 +151,11 @@ def _linear_unformed(structure: Structure, code: Any, x: Tensor) -> Tensor:
 
 
 def convolution(
-    module: nn.Module, weight: PredictedTensor, x: Tensor, bias: Tensor | None, contexts: int, order: Order
+    module: nn.Module, weight: Predicted, x: Tensor, bias: Tensor | None, contexts: int, order: Order
 ) -> Tensor:
     """A convolution with weights for each context: x (B N, c, *size), bias (B, j) or (j)."""
-    if order == "materialise":
-        y = _grouped(module, weight.dense(), x)
+    if order == "materialise" or isinstance(weight, Tensor):
+        y = _grouped(module, dense(weight), x)
     else:
         y = _convolution_unformed(module, weight, x, contexts)
         if weight.base is not None:
@@ -169,7 +196,7 @@ def _convolution_unformed(module: nn.Module, weight: PredictedTensor, x: Tensor,
     window, ones = weight.shape[1:], (1,) * (x.ndim - 2)
     if isinstance(structure, Mixture):
         k, j, _ = structure.templates.shape
-        y = convolve(module, structure.templates.view(k * j, *window), x)
+        y = convolve(module, structure.templates.reshape(k * j, *window), x)
         size = y.shape[2:]
         rows = y.view(contexts, -1, k, j * math.prod(size))
         mixed = torch.matmul(code[:, None, None], rows).view(-1, j, *size)

@@ -17,16 +17,20 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from fastweights import network_products as products
-from fastweights.heads import matrix_shape
-from fastweights.network_products import Order, PredictedTensor
+from fastweights.head_modules import matrix_shape
+from fastweights.network_products import Order, Predicted, PredictedTensor
 
 Route = Literal["auto", "materialise", "reassociate", "vmap", "loop"]
 
 # Modules that treat every sample (axis 0) by itself, whatever the number of samples.
-SAMPLEWISE = (
+ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
     *(nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    nn.Dropout,
+)
+SAMPLEWISE = (
+    *ELEMENTWISE,
+    *(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.Upsample, nn.PixelShuffle),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
@@ -48,7 +52,8 @@ def chain(primary: nn.Module, inputs: tuple[Any, ...]) -> list[tuple[str, nn.Mod
 
 def _sequence(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     if type(module) is nn.Sequential and not _hooked(module):
-        for name, child in module.named_children():
+        for name, child in module._modules.items():  # named_children leaves out a module's second place
+            assert child is not None
             yield from _sequence(f"{prefix}{name}.", child)
     else:
         yield prefix, module
@@ -97,7 +102,7 @@ class Chain:
     def __init__(
         self,
         modules: list[tuple[str, nn.Module]],
-        tensors: Mapping[str, PredictedTensor],
+        tensors: Mapping[str, Predicted],
         order: Order | None,
         check: Callable[[int], None],
     ):
@@ -107,43 +112,66 @@ class Chain:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, N, ...) -> (B, N, ...)."""
-        contexts = x.shape[0]
-        x = x.flatten(0, 1)
         for prefix, module in self.modules:
-            x = self._step(prefix, module, x, contexts)
+            x = self._step(prefix, module, x)
+        return x
+
+    def _step(self, prefix: str, module: nn.Module, x: Tensor) -> Tensor:
+        if type(module) in ELEMENTWISE:
+            return module(x)
+        weight, bias = self.tensors.get(f"{prefix}weight"), self.tensors.get(f"{prefix}bias")
+        predicts = weight is not None or bias is not None
+        if isinstance(module, nn.Linear):
+            return self._linear(prefix, module, weight, bias, x) if predicts else module(x)
+        contexts, x = x.shape[0], x.flatten(0, 1)
+        if not predicts:
+            x = module(x)
+        elif isinstance(module, NORMS):
+            x = _norm(module, weight, bias, x, contexts)
+        else:
+            x = self._convolution(prefix, module, weight, bias, x, contexts)
         return x.unflatten(0, (contexts, -1))
 
-    def _step(self, prefix: str, module: nn.Module, x: Tensor, contexts: int) -> Tensor:
-        weight, bias = self.tensors.get(f"{prefix}weight"), self.tensors.get(f"{prefix}bias")
-        if weight is None and bias is None:
-            return module(x)
-        if isinstance(module, NORMS):
-            return _norm(module, weight, bias, x, contexts)
-        own_bias: Any = bias.dense() if bias is not None else module.bias
-        if isinstance(module, nn.Linear):
-            rows = x.reshape(contexts, -1, x.shape[-1])
-            if weight is None:
-                y = F.linear(rows, module.weight) + own_bias[:, None]
-            else:
-                y = products.linear(weight, rows, own_bias, self._order(prefix, weight, contexts, rows.shape[1]))
-            return y.reshape(*x.shape[:-1], y.shape[-1])
+    def _linear(
+        self, prefix: str, module: nn.Linear, weight: Predicted | None, bias: Predicted | None, x: Tensor
+    ) -> Tensor:
+        own_bias = module.bias if bias is None else products.dense(bias)
+        rows = x if x.ndim == 3 else x.flatten(1, -2)
+        if weight is None:
+            y = F.linear(rows, module.weight) + own_bias[:, None]
+        else:
+            y = products.linear(weight, rows, own_bias, self._order(prefix, weight, x.shape[0], rows.shape[1]))
+        return y if x.ndim == 3 else y.reshape(*x.shape[:-1], y.shape[-1])
+
+    def _convolution(
+        self,
+        prefix: str,
+        module: nn.Module,
+        weight: Predicted | None,
+        bias: Predicted | None,
+        x: Tensor,
+        contexts: int,
+    ) -> Tensor:
+        own_bias: Any = module.bias if bias is None else products.dense(bias)
         if weight is None:
             y = products.convolve(module, module.weight, x, module.groups)  # type: ignore[arg-type]
             return products.add_bias(y, own_bias, contexts)
         order: Order = "materialise"
-        if products.has_unformed_convolution(module, weight.structure):
+        if not isinstance(weight, Tensor) and not products.has_unformed_convolution(module, weight.structure):
+            self._form(weight, contexts)
+        else:
             pixels = products.output_pixels(module, tuple(x.shape[2:])) * (x.shape[0] // contexts)
             order = self._order(prefix, weight, contexts, pixels)
-        else:
-            self._form(weight, contexts)
         return products.convolution(module, weight, x, own_bias, contexts, order)
 
-    def _order(self, prefix: str, weight: PredictedTensor, contexts: int, rows: int) -> Order:
-        j, i = matrix_shape(weight.shape)
-        order = self.order or products.cheaper(weight.structure, j, i, contexts, rows)
+    def _order(self, prefix: str, weight: Predicted, contexts: int, rows: int) -> Order:
+        order: Order = "materialise"
+        if not isinstance(weight, Tensor):
+            j, i = matrix_shape(weight.shape)
+            order = self.order or products.cheaper(weight.structure, j, i, contexts, rows)
+            if order == "materialise":
+                self._form(weight, contexts)
         self.orders[f"{prefix}weight"] = order
-        if order == "materialise":
-            self._form(weight, contexts)
         return order
 
     def _form(self, weight: PredictedTensor, contexts: int) -> None:
@@ -151,9 +179,7 @@ class Chain:
         self.check(self.formed)
 
 
-def _norm(
-    module: nn.Module, weight: PredictedTensor | None, bias: PredictedTensor | None, x: Tensor, contexts: int
-) -> Tensor:
+def _norm(module: nn.Module, weight: Predicted | None, bias: Predicted | None, x: Tensor, contexts: int) -> Tensor:
     if isinstance(module, nn.LayerNorm):
         y, tail = F.layer_norm(x, module.normalized_shape, eps=module.eps), 0
     elif isinstance(module, nn.GroupNorm):
@@ -164,15 +190,36 @@ def _norm(
         tail = x.ndim - 2
     y = y.unflatten(0, (contexts, -1))
 
-    def aligned(predicted: PredictedTensor | None, own: Tensor | None) -> Tensor | None:
+    def aligned(predicted: Predicted | None, own: Tensor | None) -> Tensor | None:
         if predicted is None:
             return None if own is None else own.view(*own.shape, *(1,) * tail)
-        values = predicted.dense()
-        return values.view(contexts, *(1,) * (y.ndim - values.ndim - tail), *values.shape[1:], *(1,) * tail)
+        values = products.dense(predicted)
+        return values.reshape(contexts, *(1,) * (y.ndim - values.ndim - tail), *values.shape[1:], *(1,) * tail)
 
     gain, shift = aligned(weight, module.weight), aligned(bias, module.bias)
     y = y if gain is None else y * gain
     return (y if shift is None else y + shift).flatten(0, 1)
+
+
+def check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
+    """Raises ValueError for inputs that are not one a context."""
+    for x in inputs:
+        if x.ndim == 0 or x.shape[0] != contexts:
+            what = "groups" if grouped else "samples"
+            raise ValueError(
+                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
+                f"{what} on axis 0; for one context for all of x give it without a batch axis"
+            )
+
+
+def one_sample(leaf: Tensor) -> Tensor:
+    """(B, 1, ...) -> (B, ...); raises ValueError for another number of samples."""
+    if leaf.ndim < 2 or leaf.shape[1] != 1:
+        raise ValueError(
+            f"HyperNetwork: with a context a sample the primary gave {tuple(leaf.shape[1:])}, expected one sample on "
+            "axis 0; where samples lie on another axis pass grouped=True and for each context an x that g takes"
+        )
+    return leaf.squeeze(1)
 
 
 def by_vmap(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:

@@ -119,6 +119,16 @@ def test_tied_weights_are_predicted_once_under_any_of_their_names():
     assert baked.first.weight is baked.again.weight
 
 
+@pytest.mark.parametrize("route", ["auto", "materialise", "reassociate", "vmap", "loop"])
+def test_a_module_in_two_places_of_a_sequence_runs_twice(route):
+    shared, activation = nn.Linear(5, 5), nn.ReLU()
+    original = nn.Sequential(nn.Linear(5, 5), activation, shared, activation, shared, activation, nn.Linear(5, 2))
+    hyper = build(original.double(), heads.Linear(), route=route)
+    x, context = torch.randn(3, 5).double(), torch.randn(3, 4).double()
+    expected = loop(hyper, heads.Linear(), False, original, x, context, grouped=False)
+    assert_equal_with_gradients(expected, hyper(x, context), list(hyper.parameters()))
+
+
 @pytest.mark.parametrize("route", ["auto", "vmap", "loop"])
 def test_several_inputs(route):
     original = Residual().double().eval()
@@ -242,14 +252,27 @@ def test_hooks_run():
 
 def test_routes_are_chosen_by_counting():
     primary = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
-    hyper = HyperNetwork(primary, nn.Linear(8, 64))
+    hyper = HyperNetwork(primary, nn.Linear(8, 16))
     names = [f"{n}.weight" for n in (0, 2, 4)]
     samples = hyper.routes(torch.randn(128, 64), torch.randn(128, 8))
     assert samples == dict.fromkeys(names, "reassociate")
     groups = hyper.routes(torch.randn(32, 256, 64), torch.randn(32, 8), grouped=True)
     assert groups == dict.fromkeys(names, "materialise")
+    tie = HyperNetwork(primary, nn.Linear(8, 64)).routes(torch.randn(128, 64), torch.randn(128, 8))
+    assert tie == dict.fromkeys(names, "materialise")
     low_rank = HyperNetwork(primary, nn.Linear(8, 64), head=heads.LowRank(2), delta=True)
     assert low_rank.routes(torch.randn(32, 8, 64), torch.randn(32, 8), grouped=True)["0.weight"] == "reassociate"
+
+
+def test_large_tensors_have_matrices_of_their_own():
+    primary = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3), nn.Unflatten(1, (3, 1)), nn.Conv1d(3, 2, 1))
+    hyper = HyperNetwork(primary, nn.Linear(5, 2**11))
+    assert [tuple(part.shape) for part in hyper.head.templates] == [(2**11, 6), (2**11, 32 + 4 + 12 + 3 + 2)]
+    x, context = torch.randn(3, 8), torch.randn(3, 5)
+    hyper = HyperNetwork(nn.Linear(8, 100), nn.Linear(5, 2**10))
+    assert [tuple(part.shape) for part in hyper.head.templates] == [(2**10, 800), (2**10, 100)]
+    expected = torch.stack([hyper.bake(c)(one) for one, c in zip(x, context, strict=True)])
+    torch.testing.assert_close(hyper(x, context), expected)
 
 
 def mistake(primary=None, predictor=None, x=(3, 5), context=(3, 4), **options):

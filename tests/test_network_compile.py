@@ -1,4 +1,4 @@
-"""torch.compile, torch.export and ONNX of hypernetworks and of what they bake."""
+"""torch.compile, torch.export and ONNX of hypernetworks and of what they bake; two processes that train one."""
 
 import subprocess
 import sys
@@ -11,3 +11,10 @@ def test_hypernetworks_compile_and_export():
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("fine: ") == 5
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    command = [sys.executable, SCRIPT.with_name("parallel_network.py"), tmp_path / "store"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("fine: ") == 3

@@ -6,9 +6,10 @@ import pytest
 import torch
 from network_cases import HEADS, PRIMARIES, assert_equal_with_gradients, build, loop
 
-from fastweights import heads, network_products, network_routes
+from fastweights import head_modules, network_products, network_routes
 
 unformed, grouped, norm = network_products._linear_unformed, network_products._grouped, network_routes._norm
+formed = head_modules.Joined.formed
 add_bias, dense, by_vmap = network_products.add_bias, network_products.PredictedTensor.dense, network_routes.by_vmap
 
 
@@ -18,6 +19,15 @@ def of_the_next_context(structure, code, x):
 
 def without_base(self):
     return dense(self) - (0 if self.base is None else self.base)
+
+
+def formed_without_base(self, features, values):
+    return [w - (0 if values is None else v) for w, v in zip(formed(self, features, values), values, strict=True)]
+
+
+def formed_transposed(self, features, values):
+    tensors = formed(self, features, values)
+    return [w.mT if w.ndim == 3 and w.shape[1] == w.shape[2] else w for w in tensors]
 
 
 def contexts_and_samples_swapped(module, weight, x):
@@ -51,13 +61,16 @@ def transposed(self):
     ("primary", "head", "route", "target", "name", "mutant"),
     [
         ("mlp", "gated", "reassociate", network_products, "_linear_unformed", of_the_next_context),
-        ("mlp", "linear delta", "materialise", network_products.PredictedTensor, "dense", without_base),
-        ("mlp", "none", "auto", heads.Given, "codes", other_order),
+        ("mlp", "linear delta", "materialise", head_modules.Joined, "formed", formed_without_base),
+        ("mlp", "gated delta", "materialise", network_products.PredictedTensor, "dense", without_base),
+        ("mlp", "linear", "reassociate", network_products, "_linear_unformed", of_the_next_context),
+        ("mlp", "none", "auto", head_modules.Given, "codes", other_order),
         ("conv_net", "linear", "materialise", network_products, "_grouped", contexts_and_samples_swapped),
         ("conv_net", "linear", "materialise", network_products, "add_bias", bias_of_the_first_context),
         ("normed_mlp", "linear", "materialise", network_routes, "_norm", without_gain),
         ("residual", "linear", "vmap", network_routes, "by_vmap", weights_shifted),
-        ("residual", "linear", "loop", network_products.PredictedTensor, "dense", transposed),
+        ("residual", "linear", "loop", head_modules.Joined, "formed", formed_transposed),
+        ("residual", "chunked", "loop", network_products.PredictedTensor, "dense", transposed),
     ],
 )
 def test_a_planted_mistake_turns_the_equality_red(primary, head, route, target, name, mutant):

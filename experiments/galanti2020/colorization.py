@@ -115,7 +115,7 @@ def main(options: Given = Options(seeds=3)) -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet; x is k, the layers of f and e."""
     torch.set_num_threads(1)
 
-    @functools.cache
+    @sweep.Once
     def images() -> tuple[Tensor, Tensor]:
         return (
             cifar.images("train", 200 if options.smoke else None),
@@ -126,7 +126,7 @@ def main(options: Given = Options(seeds=3)) -> None:  # noqa: B008
         return {"measure": "squared error of colours in [-1, 1], 2,000 test images", "baselines": baselines(*images())}
 
     jobs = options.jobs(range(2, 8))
-    sweep.sweep(jobs, lambda job: run(job, *images()), head, options.file(RESULT), options.seconds)
+    sweep.sweep(jobs, lambda job: run(job, *images()), head, options.file(RESULT), options)
 
 
 if __name__ == "__main__":

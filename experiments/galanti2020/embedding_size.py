@@ -65,7 +65,7 @@ def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I")
     torch.set_num_threads(1)
     size = 10 if options.smoke else 100
 
-    @functools.cache
+    @sweep.Once
     def data() -> synthetic.Data:
         if options.smoke:
             return synthetic.Data(options.seeds, size, 400, 500, target)
@@ -74,7 +74,7 @@ def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I")
     def run(job: Job) -> dict[str, Any]:
         return synthetic.run(job, functools.partial(build, size=size), data())
 
-    sweep.sweep(options.jobs(range(1, 9)), run, lambda: data().head, options.file(RESULTS[target]), options.seconds)
+    sweep.sweep(options.jobs(range(1, 9)), run, lambda: data().head, options.file(RESULTS[target]), options)
 
 
 if __name__ == "__main__":

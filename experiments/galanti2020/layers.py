@@ -61,7 +61,7 @@ def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I")
     torch.set_num_threads(1)
     make = functools.partial(build, size=20, embedding=30) if options.smoke else build
 
-    @functools.cache
+    @sweep.Once
     def data() -> synthetic.Data:
         if options.smoke:
             return synthetic.Data(options.seeds, 20, 400, 500, target)
@@ -70,7 +70,7 @@ def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I")
     def run(job: Job) -> dict[str, Any]:
         return synthetic.run(job, make, data())
 
-    sweep.sweep(options.jobs(range(2, 10)), run, lambda: data().head, options.file(RESULTS[target]), options.seconds)
+    sweep.sweep(options.jobs(range(2, 10)), run, lambda: data().head, options.file(RESULTS[target]), options)
 
 
 if __name__ == "__main__":

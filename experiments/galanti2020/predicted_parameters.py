@@ -18,7 +18,6 @@ After three passes the embedding method and what it equals, predicted first bias
 predicts weights that multiply has.
 """
 
-import functools
 from pathlib import Path
 
 import torch
@@ -47,7 +46,7 @@ def main(options: Given = Options(seeds=5, epochs=5)) -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet."""
     torch.set_num_threads(1)
 
-    @functools.cache
+    @sweep.Once
     def data() -> synthetic.Data:
         samples = (400, 500) if options.smoke else (30_000, 4_000)
         return synthetic.Data(options.seeds, SIZE, *samples, kind="tanh")
@@ -58,7 +57,7 @@ def main(options: Given = Options(seeds=5, epochs=5)) -> None:  # noqa: B008
         lambda job: synthetic.run(job, build, data()),
         lambda: data().head,
         options.file(RESULT),
-        options.seconds,
+        options,
     )
 
 

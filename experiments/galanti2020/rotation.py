@@ -107,12 +107,12 @@ def errors(logits: Tensor, y: Tensor) -> Tensor:
 def main(options: Given = Options(seeds=5), *, data: Literal["mnist", "cifar10"] = "mnist") -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e."""
     torch.set_num_threads(1)
-    load = functools.cache(lambda: images(data, 300 if options.smoke else None))
+    load = sweep.Once(lambda: images(data, 300 if options.smoke else None))
     pixels, width = SIZES[data]
     make = functools.partial(build, pixels=pixels, width=width)
     head = {"measure": MEASURE}
     jobs = options.jobs(range(2, 10))
-    sweep.sweep(jobs, lambda job: run(job, *load(), make), lambda: head, options.file(RESULTS[data]), options.seconds)
+    sweep.sweep(jobs, lambda job: run(job, *load(), make), lambda: head, options.file(RESULTS[data]), options)
 
 
 if __name__ == "__main__":

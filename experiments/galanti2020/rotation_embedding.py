@@ -37,12 +37,12 @@ def build(method: str, i: int, unit: int = UNIT) -> nn.Module:
 def main(options: Given = Options(seeds=5)) -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet; x is i, and 0 for the hypernetwork."""
     torch.set_num_threads(1)
-    load = functools.cache(lambda: rotation.images("mnist", 300 if options.smoke else None))
+    load = sweep.Once(lambda: rotation.images("mnist", 300 if options.smoke else None))
     make = functools.partial(build, unit=20) if options.smoke else build
     jobs = options.jobs(range(1, 9), ("embedding",))
     jobs += dataclasses.replace(options, x=[0]).jobs([0], ("hypernetwork",))
     head = {"measure": rotation.MEASURE}
-    sweep.sweep(jobs, lambda job: rotation.run(job, *load(), make), lambda: head, options.file(RESULT), options.seconds)
+    sweep.sweep(jobs, lambda job: rotation.run(job, *load(), make), lambda: head, options.file(RESULT), options)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
-"""The form of all sweeps: jobs (points of a figure), a result file that grows, a picture of it."""
+"""The form of all sweeps: jobs (points of a figure) in one process, several or a cluster, and their result file."""
 
+import contextlib
 import itertools
 import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
+import joblib
+import torch
 from cyclopts import App, Parameter
 
 from experiments import report
 from experiments.galanti2020.start import STARTS
 
+T = TypeVar("T")
 METHODS = ("embedding", "hypernetwork")
 EPOCHS_KEPT = (1, 2, 5, 10, 20)
 
@@ -55,6 +59,8 @@ class Options:
         seeds: repetitions.
         result: another JSON file than the experiment's own.
         seconds: start nothing new after so long; call again for the rest.
+        processes: jobs at a time, each in a process of its own with one thread.
+        cluster: address of a Dask scheduler, tcp://HOST:PORT, whose workers run the jobs (extra `cluster`).
         smoke: a tiny problem, for a test; needs a result file of its own.
     """
 
@@ -65,6 +71,8 @@ class Options:
     seeds: int = 10
     result: Path | None = None
     seconds: float = 540
+    processes: int = 1
+    cluster: str = ""
     smoke: bool = False
 
     def jobs(self, axis: Iterable[int], methods: Iterable[str] = METHODS) -> list[Job]:
@@ -81,6 +89,22 @@ class Options:
         if self.smoke and self.result is None:
             raise ValueError("--smoke: expected --result FILE, so that no real result is overwritten")
         return self.result or default
+
+
+class Once(Generic[T]):
+    """A function's value, made at the first call in every process; a copy sent to another process makes its own."""
+
+    def __init__(self, make: Callable[[], T]):
+        self.make, self.values = make, list[T]()
+
+    def __call__(self) -> T:
+        """The value."""
+        if not self.values:
+            self.values.append(self.make())
+        return self.values[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Once, (self.make,)
 
 
 Given = Annotated[Options, Parameter(name="*")]
@@ -111,25 +135,61 @@ def sweep(
     run: Callable[[Job], dict[str, Any]],
     head: Callable[[], dict[str, Any]],
     result: Path,
-    seconds: float,
+    options: Options,
 ) -> list[dict[str, Any]]:
-    """Run the jobs that the result file does not hold, until the time is up; all its rows."""
+    """Run the jobs that the result file does not hold, until the time is up; all its rows.
+
+    A row is written as soon as its job is done, so what was killed goes on where it stopped. Jobs do not depend on
+    each other: the numbers are the same in one process, in several and on a cluster.
+    """
     rows: list[dict[str, Any]] = json.loads(result.read_text())["rows"] if result.exists() else []
-    began = time.perf_counter()
-    for job in jobs:
-        if any(job.done_by(row) for row in rows):
-            continue
-        if time.perf_counter() - began > seconds:
-            print("time is up; call again for the rest")
-            break
-        start, processor = time.perf_counter(), time.process_time()
-        after = run(job)
-        taken = {"seconds": round(time.perf_counter() - start), "cpu_seconds": round(time.process_time() - processor)}
+    missing = [job for job in jobs if not any(job.done_by(row) for row in rows)]
+    for job, after, taken in _done(missing, run, options):
         rows = [row for row in rows if not job.replaces(row)] + [asdict(job) | {"after_epochs": after} | taken]
         report.write(result, head() | {"rows": rows})
         shown = ", ".join(f"{epoch}: {line(value)}" for epoch, value in after.items())
         print(f"{job.method:12} x {job.x} {job.start:11} rate {job.rate:<6g} epochs {shown}; {taken}", flush=True)
     return rows
+
+
+def _done(
+    jobs: list[Job], run: Callable[[Job], dict[str, Any]], options: Options
+) -> Iterator[tuple[Job, dict[str, Any], dict[str, int]]]:
+    """Jobs in the order in which they end, with what they gave and the time they took."""
+    began = time.perf_counter()
+
+    def in_time() -> Iterator[Job]:
+        for job in jobs:
+            if time.perf_counter() - began > options.seconds:
+                print("time is up; call again for the rest")
+                return
+            yield job
+
+    with _cluster(options.cluster):
+        parallel = joblib.Parallel(
+            n_jobs=options.processes, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
+        )
+        yield from parallel(joblib.delayed(_one)(run, job) for job in in_time())
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """joblib's calls go to the workers of a Dask scheduler, where one is given."""
+    if not address:
+        yield
+        return
+    from distributed import Client
+
+    with Client(address), joblib.parallel_config("dask"):
+        yield
+
+
+def _one(run: Callable[[Job], dict[str, Any]], job: Job) -> tuple[Job, dict[str, Any], dict[str, int]]:
+    torch.set_num_threads(1)
+    start, processor = time.perf_counter(), time.process_time()
+    after = run(job)
+    taken = {"seconds": round(time.perf_counter() - start), "cpu_seconds": round(time.process_time() - processor)}
+    return job, after, taken
 
 
 def line(value: dict[str, Any]) -> str:

@@ -92,7 +92,7 @@ class SirenHyperNetwork(HyperNetwork):
         predictor = nn.Identity() if predictor is None else predictor
         super().__init__(primary, predictor, head=head, features=embedding_features)
         for name, structure, coder in zip(self.shapes, self.head.structures, self.head.coders, strict=True):  # type: ignore[arg-type]
-            _initialise(structure, coder, bias=name.endswith("bias"))  # type: ignore[arg-type]
+            _initialise(structure, coder, bias=name.endswith("bias"))
 
 
 def _initialise(structure: Mixture, coder: nn.Sequential, *, bias: bool) -> None:

@@ -51,3 +51,11 @@ def test_twelve_megapixels():
         check=True,
     )
     assert "two tile sizes" in done.stdout
+
+
+def test_seeds():
+    command = [sys.executable, "-m", "benchmarks.seeds", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["method"] for row in rows[:-1]] == ["embedding", "hypernetwork"] * 2
+    assert all(row["milliseconds"]["all seeds"] > 0 for row in rows)
