@@ -89,18 +89,24 @@ class ConvertedLayer:
     measured: float | None = None
     was: str = "predicted weights"
 
+    @property
+    def error(self) -> str:
+        """Exact, or the bound for every code and what was measured."""
+        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        measured = "" if self.measured is None else f"; measured on the inputs: {self.measured:.1e} of the weight"
+        return ("exact" if self.bound == Bound(0.0, 0.0) else bound) + measured
+
     def __str__(self) -> str:
         saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
-        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
-        error = "exact" if self.bound == Bound(0.0, 0.0) else bound
-        if self.measured is not None:
-            error += f"; measured on the inputs: {self.measured:.1e} of the weight"
-        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {error})"
+        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {self.error})"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion did: a line a layer; with example inputs also the cost before and after, and the difference."""
+    """What a conversion did: a line a layer; with example inputs also the cost before and after, and the difference.
+
+    `print(report)` is text, `rich.print(report)` tables (where rich is installed), `dataclasses.asdict(report)` JSON.
+    """
 
     layers: tuple[ConvertedLayer, ...]
     before: Cost | None = None
@@ -112,6 +118,22 @@ class Report:
         if self.before is not None:
             lines += [f"before: {self.before}", f"after:  {self.after}", f"largest difference: {self.difference:.1e}"]
         return "\n".join(lines)
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+
+        layers = Table("layer", "before", "gates", "by", "error")
+        for line in self.layers:
+            layers.add_row(line.name, f"{line.before:,} {line.was}", f"{line.after:,}", line.method, line.error)
+        if self.before is None or self.after is None:
+            return layers
+        costs = Table("", "before", "after")
+        costs.add_row("parameters", *(f"{cost.parameters:,}" for cost in (self.before, self.after)))
+        costs.add_row("multiply-adds", *(f"{cost.multiply_adds:,}" for cost in (self.before, self.after)))
+        costs.add_row("largest tensor", *(" x ".join(map(str, cost.largest)) for cost in (self.before, self.after)))
+        costs.add_row("largest difference", "", f"{self.difference:.1e}")
+        return Group(layers, costs)
 
 
 def model(

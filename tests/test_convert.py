@@ -1,5 +1,9 @@
 """The theorems: Theorem 3.1 to the bit, Corollary 3.2, mixtures by the cheapest unfolding, and their bounds."""
 
+import dataclasses
+import io
+import json
+
 import oracles
 import pytest
 import torch
@@ -154,6 +158,13 @@ def test_a_network_is_converted_where_it_can_be_and_reports():
     text = str(report)
     assert "0: 30 predicted weights -> 30 gates, saves nothing" in text
     assert "2: 20 predicted weights -> 12 gates, 1.7x fewer" in text
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["layers"][1]["after"] == 12
+    rich = pytest.importorskip("rich.console", reason="the extra 'burst'")
+    console = rich.Console(width=200, record=True, file=io.StringIO())
+    console.print(report)
+    shown = console.export_text()
+    for text in ("20 predicted weights", "exact", "parameters", f"{report.after.multiply_adds:,}", "largest tensor"):
+        assert text in shown
 
 
 def test_a_converted_network_trains():

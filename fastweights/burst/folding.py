@@ -77,7 +77,7 @@ def observe(network: Denoiser, inputs: Sequence[tuple[Tensor, ...]]) -> dict[str
         for name, frames in _planes(network, one[0]).items():
             parts[name].append((features[name], window_moment(frames, network.config.kernel_size)))
     return {
-        name: Seen(torch.cat([features for features, _ in part]), sum(moment for _, moment in part) / len(part))
+        name: Seen(torch.cat([features for features, _ in part]), torch.stack([moment for _, moment in part]).mean(0))
         for name, part in parts.items()
         if part
     }
@@ -158,8 +158,8 @@ class _Head:
 
     def folded(self, config: ModelConfig, rank: int | None, seen: Seen | None) -> GatedHead:
         sizes = (config.frames, config.kernel_size)
-        chosen = {} if seen is None else {"features": seen.features, "metric": seen.metric}
-        return kernel_head(self.kernels, *sizes, after=self.after, rank=rank, **chosen)
+        features, metric = (None, None) if seen is None else (seen.features, seen.metric)
+        return kernel_head(self.kernels, *sizes, after=self.after, rank=rank, features=features, metric=metric)
 
     def fill(self, weight: PredictedWeight, found: GatedHead) -> None:
         """Write what was found into a fresh gated weight; gates that are not needed are zero."""
