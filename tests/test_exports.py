@@ -107,8 +107,9 @@ class Flat(nn.Module):
 
 
 def of_batch(x, count):
-    """Other numbers, another batch; whole numbers stay ids."""
-    return torch.randn(count, *x.shape[1:]) if x.is_floating_point() else x[torch.arange(count) % len(x)]
+    """Another batch of other numbers, of the same signs; whole numbers stay ids."""
+    repeated = x[torch.arange(count) % len(x)]
+    return repeated * (0.5 + torch.rand_like(repeated)) if x.is_floating_point() else repeated
 
 
 @pytest.mark.parametrize("name", SUBJECTS if os.environ.get("FASTWEIGHTS_EVERY_EXPORT") else sorted(SHOWN))
