@@ -20,7 +20,7 @@ def page() -> str:
         "*exact*: the same product for all inputs, up to rounding. *certified*: truncated, with a bound on the",
         "weight's error that holds for every code. *measured*: truncated by real codes, with the error on these; the",
         "bound is no better than the weight itself. *is*: the layer has this form already. *–*: refused with a",
-        "`TypeError` (gated layers as *fewer gates*: a `ValueError`), for the reason below.",
+        "`TypeError` (gates without fixed layers as *fewer gates*: a `ValueError`), for the reason below.",
         "`tests/test_conversions.py` performs every cell in float64.\n",
         "<!-- Generated from fastweights/conversions.py by `python docs/make_conversions.py`. -->\n",
         "| from \\ to | " + " | ".join(target.name for target in TARGETS) + " |",

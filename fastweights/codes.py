@@ -116,14 +116,16 @@ class Sliced:
     def dense(self) -> Float[Tensor, "b k H W"]:
         """The grid read at every pixel."""
         height, width = self.guide.shape[-2:]
-        guide = self.guide.to(self.grid.dtype)
+        # Coordinates of low precision would miss their cells.
+        guide = self.guide.to(torch.promote_types(self.grid.dtype, torch.float32))
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the outermost cells.
         rows, columns = (
             (2 * torch.arange(n, dtype=guide.dtype, device=guide.device) + 1) / n - 1 for n in (height, width)
         )
         where = torch.stack([columns.expand_as(guide), rows[:, None].expand_as(guide), 2 * guide - 1], dim=-1)
-        volume = self.grid.transpose(1, 2)
-        return F.grid_sample(volume, where.unsqueeze(1), padding_mode="border", align_corners=False).squeeze(2)
+        volume = self.grid.transpose(1, 2).to(guide.dtype)
+        numbers = F.grid_sample(volume, where.unsqueeze(1), padding_mode="border", align_corners=False).squeeze(2)
+        return numbers.to(self.grid.dtype)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Sliced:
         """The code after a pointwise affine map of its k numbers, still a grid."""

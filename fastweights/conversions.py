@@ -28,7 +28,7 @@ GATES = Target(
 FEWER = Target(
     "fewer gates",
     "convert.model(layer, rank=r, inputs=real, weighted=True)",
-    "as for gates; a layer that is gated already is not truncated",
+    "as for gates; a gate without fixed layers on both sides has a number for each of its gates, and would lose it",
 )
 FIXED = Target(
     "gates, lengths fixed",
@@ -97,16 +97,17 @@ def _source(layer: type, conversions: dict[Target, Kind], **notes: str) -> Sourc
 
 # A whole predicted weight: Theorem 3.1; below i j gates no bound holds for every code, and real ones may need few.
 _DIRECT: dict[Target, Kind] = {GATES: "exact", FEWER: "measured"}
-# Linear in its code, with fixed templates.
+# Linear in its code, with fixed templates; those of gates between two fixed layers have rank one.
 _MIXTURE: dict[Target, Kind] = {GATES: "exact", FEWER: "certified"}
 _GATED: dict[Target, Kind] = {GATES: "already"}
+_DOUBLE: dict[Target, Kind] = {GATES: "already", FEWER: "certified"}
 _GATE: dict[Target, Kind] = {GATES: "already", ABSORBED: "exact"}
 
 CONVERSIONS = (
     _source(zoo.HyperLinear, _DIRECT),
-    _source(zoo.GatedDoubleLayer, _GATED),
+    _source(zoo.GatedDoubleLayer, _DOUBLE),
     _source(zoo.KernelPrediction, _DIRECT),
-    _source(zoo.GatedKernelPrediction, _GATED),
+    _source(zoo.GatedKernelPrediction, _DOUBLE),
     _source(zoo.DynamicConvolution2015, _DIRECT),
     _source(zoo.DynamicFilter, _DIRECT),
     _source(zoo.DynamicFilterNetwork, _DIRECT),

@@ -25,7 +25,7 @@ from fastweights.gated_form import Method as Method
 from fastweights.gated_form import to_gated as to_gated
 from fastweights.kernel_heads import kernel_head as kernel_head
 from fastweights.layer import PredictedWeight
-from fastweights.structures import Direct, Gated, Mixture
+from fastweights.structures import Direct, Gated, Mixture, Structure
 
 
 class MappedPredictor(nn.Module):
@@ -87,19 +87,26 @@ class ConvertedLayer:
     method: str
     bound: Bound
     measured: float | None = None
+    was: str = "predicted weights"
+
+    @property
+    def error(self) -> str:
+        """Exact, or the bound for every code and what was measured."""
+        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        measured = "" if self.measured is None else f"; measured on the inputs: {self.measured:.1e} of the weight"
+        return ("exact" if self.bound == Bound(0.0, 0.0) else bound) + measured
 
     def __str__(self) -> str:
         saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
-        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
-        error = "exact" if self.bound == Bound(0.0, 0.0) else bound
-        if self.measured is not None:
-            error += f"; measured on the inputs: {self.measured:.1e} of the weight"
-        return f"{self.name}: {self.before} predicted weights -> {self.after} gates, {saving} ({self.method}; {error})"
+        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {self.error})"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion did: a line a layer; with example inputs also the cost before and after, and the difference."""
+    """What a conversion did: a line a layer; with example inputs also the cost before and after, and the difference.
+
+    `print(report)` is text, `rich.print(report)` tables (where rich is installed), `dataclasses.asdict(report)` JSON.
+    """
 
     layers: tuple[ConvertedLayer, ...]
     before: Cost | None = None
@@ -111,6 +118,22 @@ class Report:
         if self.before is not None:
             lines += [f"before: {self.before}", f"after:  {self.after}", f"largest difference: {self.difference:.1e}"]
         return "\n".join(lines)
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+
+        layers = Table("layer", "before", "gates", "by", "error")
+        for line in self.layers:
+            layers.add_row(line.name, f"{line.before:,} {line.was}", f"{line.after:,}", line.method, line.error)
+        if self.before is None or self.after is None:
+            return layers
+        costs = Table("", "before", "after")
+        costs.add_row("parameters", *(f"{cost.parameters:,}" for cost in (self.before, self.after)))
+        costs.add_row("multiply-adds", *(f"{cost.multiply_adds:,}" for cost in (self.before, self.after)))
+        costs.add_row("largest tensor", *(" x ".join(map(str, cost.largest)) for cost in (self.before, self.after)))
+        costs.add_row("largest difference", "", f"{self.difference:.1e}")
+        return Group(layers, costs)
 
 
 def model(
@@ -124,17 +147,17 @@ def model(
 ) -> tuple[nn.Module, Report]:
     """A copy of a network with gates in place of every predicted weight, and a report; fine-tuning is plain training.
 
-    Layers that no theorem covers (softmax attention) are left as they are, unless `strict`.
+    Layers that no theorem covers (softmax attention) are left as they are, unless `strict`; so are gates, except that
+    `rank` truncates those between two fixed layers.
 
     Args:
         module: any network with `PredictedWeight` layers inside; it is left as it is.
-        rank: truncate mixtures to this many gates.
+        rank: truncate mixtures, and gates between two fixed layers, to this many gates.
         inputs: example inputs; with them the report measures cost and difference, in eval mode.
         method: of a truncation, see `to_gated`.
         weighted: the codes of the inputs say what a truncation keeps; it then covers whole predicted weights too.
-
-        strict: every layer has to convert, and there has to be one: raises what `to_gated` says, TypeError or, for a
-            gated layer of more than `rank` gates, ValueError.
+        strict: every layer has to convert, and there has to be one: raises what `to_gated` says, TypeError or, for more
+            than `rank` gates without fixed layers on both sides, ValueError.
 
     Raises ValueError for weighted=True without inputs.
 
@@ -153,22 +176,25 @@ def model(
     for name, source in reversed(list(converted.named_modules(remove_duplicate=False))):
         if not isinstance(source, PredictedWeight):
             continue
+        structure = source.structure
         if strict:
-            to_gated(source.structure, rank=rank if isinstance(source.structure, Gated) else None)
-        if not isinstance(source.structure, Direct | Mixture):
+            to_gated(structure)
+        if not (isinstance(structure, Direct | Mixture) or _is_cut(structure, rank, strict)):
             continue
         if id(source) in done:  # used twice
             converted.set_submodule(name, done[id(source)])
             continue
         codes = seen.get(id(source))
-        truncates = isinstance(source.structure, Mixture) or codes is not None
+        truncates = not isinstance(structure, Direct) or codes is not None
         target, conversion = _convert_layer(source, rank if truncates else None, method, codes)
         done[id(source)] = target
         gated = conversion.structure
-        numbers = gated.in_features * gated.out_features
+        numbers, was = gated.in_features * gated.out_features, "predicted weights"
+        if isinstance(structure, Gated):
+            numbers, was = structure.code_features, "gates"
         name_shown = name or type(source).__name__
         how = (conversion.method, conversion.bound, conversion.measured)
-        lines.append(ConvertedLayer(name_shown, numbers, gated.code_features, *how))
+        lines.append(ConvertedLayer(name_shown, numbers, gated.code_features, *how, was))
         if name:
             converted.set_submodule(name, target)
         else:
@@ -183,6 +209,13 @@ def model(
         outputs = (tree_flatten(network(*inputs))[0] for network in (before, after))
         difference = max((a - b).abs().max().item() for a, b in zip(*outputs, strict=True))
     return converted, Report(tuple(lines), measure(before, *inputs), measure(after, *inputs), difference)
+
+
+def _is_cut(structure: Structure, rank: int | None, strict: bool) -> bool:
+    """Whether gates are more than `rank`, and between two fixed layers or, if strict, to be refused."""
+    if not isinstance(structure, Gated) or rank is None or rank >= structure.code_features:
+        return False
+    return strict or (structure.u is not None and structure.v is not None)
 
 
 @torch.no_grad()

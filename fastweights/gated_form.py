@@ -90,7 +90,8 @@ def to_gated(
     """A structure as a gated double layer.
 
     Args:
-        structure: `Direct` (Theorem 3.1; with Patches axes Corollary 3.2) or `Mixture` (the cheapest unfolding).
+        structure: `Direct` (Theorem 3.1; with Patches axes Corollary 3.2), `Mixture` (the cheapest unfolding) or
+            `Gated` between two fixed layers, which is a mixture of the templates u_k v_k^T where it is truncated.
         gates: for `Direct`, a number of gates >= i j; the gates above i j are zero. Default i j.
         rank: keep only this many gates; the bound then holds the truncation. Default exact. For `Direct` below i j only
             with `codes`: no fixed gates come near every weight.
@@ -104,7 +105,7 @@ def to_gated(
 
     Raises:
         TypeError: no construction is known for this structure.
-        ValueError: too few gates.
+        ValueError: too few gates; fewer gates of a gate without a fixed layer on either side.
         ImportError: method "cp" without tensorly.
 
     Source: Müller 2024, Theorem 3.1 and its proof, Eq. 11-13. For mixtures the 3-tensor of templates is written as a
@@ -162,12 +163,19 @@ def _(
     method: Method = "unfolding",
     codes: Tensor | None = None,
 ) -> Conversion:
-    least = min(number for number in (gates, rank, structure.code_features) if number is not None)
-    if least < structure.code_features:
+    held = structure.code_features
+    if gates is not None and gates < held:
+        raise ValueError(f"to_gated: the structure has {held} gates already; give rank= to truncate it")
+    if rank is None or rank >= held:
+        return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
+    if structure.u is None or structure.v is None:
         raise ValueError(
-            f"to_gated: the structure has {structure.code_features} gates already and is not truncated to {least}"
+            f"to_gated: the structure has {held} gates already, one for each number that it reads or writes; with "
+            f"{rank} some of these would be lost"
         )
-    return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
+    templates = torch.einsum("jk,ki->kji", structure.u, structure.v).detach()
+    keep = nn.Parameter if next(structure.parameters(), None) is not None else torch.Tensor.contiguous
+    return to_gated(Mixture(keep(templates)), rank=rank, method=method, codes=codes)
 
 
 @to_gated.register

@@ -18,11 +18,13 @@ class GatedHead(nn.Module):
 
     bound: the Frobenius norm of a kernel's error is at most `bound` times the norm of the features that the head sees
     around the pixel, with a 1 for its bias; 0 where no gate was left out.
+    measured: with features, the root mean square error of their kernels, relative to these (with a metric, both under
+    it: of the picture); None without.
     """
 
-    def __init__(self, gates: nn.Conv2d, filters: nn.Conv2d, bound: float):
+    def __init__(self, gates: nn.Conv2d, filters: nn.Conv2d, bound: float, measured: float | None = None):
         super().__init__()
-        self.gates, self.filters, self.bound = gates, filters, bound
+        self.gates, self.filters, self.bound, self.measured = gates, filters, bound, measured
 
     def forward(self, features: Float[Tensor, "b c h w"], frames: Float[Tensor, "b t h w"]) -> Float[Tensor, "b 1 h w"]:
         return self.combine(self.gates(features), frames)
@@ -32,7 +34,25 @@ class GatedHead(nn.Module):
         return (gates * self.filters(frames)).sum(1, keepdim=True)
 
     def extra_repr(self) -> str:
-        return f"gates={self.gates.out_channels}, bound={self.bound:.3g}"
+        measured = "" if self.measured is None else f", measured={self.measured:.3g}"
+        return f"gates={self.gates.out_channels}, bound={self.bound:.3g}{measured}"
+
+
+@torch.no_grad()
+def window_moment(frames: Float[Tensor, "b t h w"], kernel_size: int) -> Float[Tensor, "i i"]:
+    """The mean of `p p^T` over windows p of frames, in (t, u, v) order: the metric by which kernels make pictures.
+
+    A kernel's error e changes a pixel by `e . p`, on average over windows by `e^T M e` squared. Windows a few pixels
+    apart; every burst counts alike, whatever its brightness. In float64.
+
+    >>> window_moment(torch.rand(2, 8, 12, 9), 5).shape
+    torch.Size([200, 200])
+    """
+    moment = torch.zeros((), dtype=torch.float64, device=frames.device)
+    for burst in frames:
+        windows = nn.functional.unfold(burst[None], kernel_size, stride=kernel_size // 2 + 1)[0].double()
+        moment = moment + windows @ windows.T / windows.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
+    return moment * frames.shape[1] * kernel_size**2 / len(frames)
 
 
 @torch.no_grad()
@@ -45,6 +65,7 @@ def kernel_head(
     after: nn.Module | None = None,
     rank: int | None = None,
     features: Float[Tensor, "b c h w"] | None = None,
+    metric: Float[Tensor, "i i"] | None = None,
 ) -> GatedHead:
     """A convolution that emits a kernel of frames x kernel_size x kernel_size numbers a pixel, as gates.
 
@@ -62,6 +83,8 @@ def kernel_head(
         rank: the number of gates; the largest singular values are kept, and `bound` says what is lost.
         features: what the head sees of real inputs; with rank, the kernels it makes of them say what is kept: the
             principal subspace of their second moment, for which the mean squared error of these kernels is least.
+        metric: M (taps, taps) in the order t u v; with rank, the error e of a kernel counts `e^T M e`. With the moment
+            of the frames' windows (`window_moment`) that is the picture's error, and fewer gates do.
 
     Returns:
         `GatedHead`, in the dtype and on the device of the head.
@@ -91,6 +114,8 @@ def kernel_head(
         raise ValueError(f"kernel_head: order is {order!r}, expected the letters t, u and v, the slowest first")
     if rank is not None and rank < 1:
         raise ValueError(f"kernel_head: rank is {rank}, expected at least 1")
+    if metric is not None and metric.shape != (taps, taps):
+        raise ValueError(f"kernel_head: the metric has shape {tuple(metric.shape)}, expected ({taps}, {taps})")
     weight = head.weight.double()
     bias = weight.new_zeros(taps) if head.bias is None else head.bias.double()
     numbers = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
@@ -103,24 +128,48 @@ def kernel_head(
     exact = max(1, int((s > s[0] * max(numbers.shape) * torch.finfo(torch.float64).eps).sum()))
     kept = min(rank or exact, exact)
     basis, maps = u[:, :exact], s[:exact, None] * vt[:exact]
-    if kept < exact and features is not None:
-        turn = _principal(maps, features, head)
-        basis, maps = basis @ turn, turn.T @ maps
+    measured = None
+    if kept < exact and (features is not None or metric is not None):
+        moment = maps @ maps.T if features is None else _moment(maps, features, head)
+        encode, decode, left = _principal(moment, None if metric is None else basis.T @ metric.to(basis) @ basis)
+        basis, maps = basis @ decode, encode @ maps
+        measured = None if features is None else left[kept].item()
     gates = _convolution(head, maps[:kept]).to(head.weight)
     filters = nn.Conv2d(frames, kept, kernel_size, padding=kernel_size // 2, bias=False).to(head.weight)
     filters.weight.copy_(basis[:, :kept].T.reshape(filters.weight.shape))
-    lost = torch.linalg.matrix_norm(maps[kept:], ord=2).item() if kept < exact else 0.0
-    return GatedHead(gates, filters, lost)
+    lost = torch.linalg.matrix_norm(basis[:, kept:] @ maps[kept:], ord=2).item() if kept < exact else 0.0
+    return GatedHead(gates, filters, lost, measured)
 
 
-def _principal(maps: Float[Tensor, "n m"], features: Float[Tensor, "b c h w"], head: nn.Conv2d) -> Float[Tensor, "n n"]:
-    """Eigenvectors of the second moment of `maps [patch ; 1]` over all pixels of the features, largest first."""
-    gates = _convolution(head, maps)
+def _moment(maps: Float[Tensor, "n m"], features: Float[Tensor, "b c h w"], head: nn.Conv2d) -> Float[Tensor, "n n"]:
+    """Second moment of `maps [patch ; 1]` over all pixels of the features."""
+    gates = _convolution(head, maps).to(features)
     moment = maps.new_zeros(len(maps), len(maps))
     for image in features.split(1):
-        numbers = gates(image.to(maps))[0].flatten(1)
+        numbers = gates(image)[0].flatten(1).to(maps)
         moment += numbers @ numbers.T
-    return torch.linalg.eigh(moment).eigenvectors.flip(1)
+    return moment
+
+
+def _principal(
+    moment: Float[Tensor, "n n"], metric: Float[Tensor, "n n"] | None
+) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"], Float[Tensor, " n"]]:
+    """(encode, decode, left) with decode encode = 1: their first r rows and columns leave least of numbers of a moment.
+
+    left[r]: root mean square of what these leave, relative to the whole, both under the metric. The columns of decode
+    have length 1.
+    """
+    root = inverse = torch.eye(len(moment)).to(moment)
+    if metric is not None:
+        power, axes = torch.linalg.eigh(metric)
+        power = power.clamp(min=1e-9 * power[-1].item())  # what no window shows weighs next to nothing
+        root, inverse = axes * power.sqrt() @ axes.T, axes * power.rsqrt() @ axes.T
+    power, axes = torch.linalg.eigh(root @ moment @ root)
+    power, axes = power.flip(0).clamp(min=0), axes.flip(1)
+    left = (power.flip(0).cumsum(0).flip(0) / power.sum().clamp(min=torch.finfo(power.dtype).tiny)).sqrt()
+    decode = inverse @ axes
+    length = decode.norm(dim=0)
+    return length[:, None] * axes.T @ root, decode / length, left
 
 
 def _convolution(head: nn.Conv2d, maps: Float[Tensor, "n m"]) -> nn.Conv2d:

@@ -1,5 +1,9 @@
 """The theorems: Theorem 3.1 to the bit, Corollary 3.2, mixtures by the cheapest unfolding, and their bounds."""
 
+import dataclasses
+import io
+import json
+
 import oracles
 import pytest
 import torch
@@ -154,6 +158,13 @@ def test_a_network_is_converted_where_it_can_be_and_reports():
     text = str(report)
     assert "0: 30 predicted weights -> 30 gates, saves nothing" in text
     assert "2: 20 predicted weights -> 12 gates, 1.7x fewer" in text
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["layers"][1]["after"] == 12
+    rich = pytest.importorskip("rich.console", reason="the extra 'burst'")
+    console = rich.Console(width=200, record=True, file=io.StringIO())
+    console.print(report)
+    shown = console.export_text()
+    for text in ("20 predicted weights", "exact", "parameters", f"{report.after.multiply_adds:,}", "largest tensor"):
+        assert text in shown
 
 
 def test_a_converted_network_trains():
@@ -218,6 +229,43 @@ def test_a_network_with_a_layer_no_theorem_covers_keeps_it():
 def test_templates_of_zeros_convert():
     conversion = convert.to_gated(Mixture(torch.zeros(3, 2, 4)))
     assert conversion.structure.materialize(conversion.code_map(torch.randn(5, 3))).abs().max() == 0
+
+
+@pytest.mark.parametrize("parametrized", [False, True])
+def test_gates_between_two_fixed_layers_are_truncated_within_their_bound(parametrized):
+    """One output is a matrix of filters by gates: Eckart and Young say how near fewer gates come."""
+    torch.manual_seed(0)
+    v = torch.randn(9, 2, dtype=torch.float64) @ torch.randn(2, 8, dtype=torch.float64) + 0.01 * torch.randn(9, 8)
+    source = Gated(torch.ones(1, 9, dtype=torch.float64), nn.Parameter(v) if parametrized else v)
+    conversion = convert.to_gated(source, rank=2)
+    assert conversion.structure.code_features == 2
+    assert conversion.bound.constant == 0
+    assert conversion.bound.slope == pytest.approx(torch.linalg.svdvals(v)[2].item())
+    code = torch.randn(50, 9, dtype=torch.float64)
+    error = conversion.structure.materialize(conversion.code_map(code)) - source.materialize(code)
+    error = torch.linalg.matrix_norm(error)
+    assert (error <= conversion.bound(code) + 1e-12).all()
+    assert error.max() > 1e-3
+    assert len(list(conversion.structure.parameters())) == 2 * parametrized
+    exact = convert.to_gated(source, rank=9)
+    assert (exact.structure, exact.bound) == (source, convert.Bound(0.0, 0.0))
+
+
+def test_a_network_of_gates_is_truncated_where_no_number_is_lost():
+    torch.manual_seed(0)
+    network = nn.Sequential(zoo.GatedDoubleLayer(6, 5, 8), zoo.SqueezeExcitation(5, 1)).double()
+    network[1].axes, x = Channels(), torch.randn(40, 6, dtype=torch.float64)
+    network[1].predictor = nn.Linear(5, 5).double()
+    converted, report = convert.model(network, rank=3, inputs=(x,), weighted=True)
+    (line,) = report.layers
+    assert (line.name, line.before, line.after) == ("0", 8, 3)
+    assert "0: 8 gates -> 3 gates, 2.7x fewer" in str(report)
+    blind, _ = convert.model(network, rank=3)
+    errors = [(one[0](x) - network[0](x)).square().mean() for one in (converted, blind)]
+    assert errors[0] < errors[1]
+    assert 0 < line.measured < 1
+    assert converted[1].structure.code_features == 5
+    assert convert.model(network, rank=8)[1].layers == ()
 
 
 def test_refusals_say_why():

@@ -45,16 +45,3 @@ def test_separable_conv(extra, k):
 def test_an_empty_batch_and_a_full_one(batch):
     for layer in (zoo.CondConv(2, 4, 3), zoo.DynamicConvolution2015(2, 4, 3)):
         assert layer(torch.zeros(batch, 2, 5, 6)).shape == (batch, 4, 5, 6)
-
-
-def test_cond_conv_exports_to_onnx_for_any_batch(tmp_path, unchecked_shapes):
-    """A grouped convolution would fix the batch: its groups are no number that ONNX can leave open."""
-    pytest.importorskip("onnxscript", reason="export needs the extra 'dev'")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="export needs the extra 'dev'")
-    layer, path = zoo.CondConv(2, 4, 3).eval(), tmp_path / "model.onnx"
-    shapes = ({0: torch.export.Dim.DYNAMIC},)
-    torch.onnx.export(layer, (torch.randn(2, 2, 5, 6),), path, dynamo=True, dynamic_shapes=shapes, verbose=False)
-    session = onnxruntime.InferenceSession(path)
-    x = torch.randn(5, 2, 5, 6)
-    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(y), layer(x).detach(), rtol=1e-4, atol=1e-5)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastweights import convert
+from fastweights.kernel_heads import window_moment
 
 T, K = 3, 5
 ORDERS = [" ".join(letters) for letters in itertools.permutations("tuv")]
@@ -99,6 +100,7 @@ def test_half_resolution_gates_are_interpolated_as_kernels_are():
         ({"frames": 4}, "expected one group, an odd kernel size and 100 output channels"),
         ({"order": "t u u"}, "expected the letters t, u and v"),
         ({"rank": 0}, "rank is 0"),
+        ({"metric": torch.eye(9)}, r"metric has shape \(9, 9\), expected \(75, 75\)"),
     ],
 )
 def test_bad_input_is_one_sentence(changes, message):
@@ -120,3 +122,54 @@ def test_real_features_say_which_gates_are_kept():
     torch.testing.assert_close(kept(features, frames[:1]), exact, rtol=1e-9, atol=1e-9)
     assert (blind(features, frames[:1]) - exact).abs().max() > 1e-3
     assert blind.bound < kept.bound  # for other features singular values are the safer choice
+
+
+@pytest.mark.parametrize("after", [None, Projection()])
+@pytest.mark.parametrize("by_pictures", [False, True])
+def test_no_other_gates_lose_less_of_what_was_seen(by_pictures, after):
+    """Eckart and Young, in the metric: what is left is what singular values of R K leave, for any root R of it."""
+    model, frames = network(6, 1, after=after)
+    features = model.features(torch.randn(4, T, 9, 7, dtype=torch.float64))
+    metric = window_moment(frames + 3, K)
+    kept = {"features": features, "metric": metric if by_pictures else None}
+    gated = convert.kernel_head(model.head, T, K, after=after, rank=3, **kept)
+    exact = convert.kernel_head(model.head, T, K, after=after)
+    wanted, found = (
+        torch.einsum("bnhw,ntuv->tuvbhw", one.gates(features), one.filters.weight).flatten(3).flatten(0, 2)
+        for one in (exact, gated)
+    )
+    root = torch.linalg.cholesky(metric + 1e-12 * torch.eye(len(metric))).T if by_pictures else torch.eye(T * K * K)
+    root = root.double()
+    energy = torch.linalg.svdvals(root @ wanted).square()
+    error = (root @ (found - wanted)).square().sum()
+    torch.testing.assert_close(error, energy[3:].sum(), rtol=1e-4, atol=0)
+    assert gated.measured == pytest.approx((error / energy.sum()).sqrt().item(), rel=1e-4)
+    torch.testing.assert_close(gated.filters.weight.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64))
+
+
+def test_pictures_lose_less_by_their_own_metric_and_kernels_by_theirs():
+    """On real windows: brightness is most of them, and an error of a kernel's sum is all that one sees."""
+    model, _ = network(20, 3)
+    features = model.features(torch.randn(2, T, 9, 7, dtype=torch.float64))
+    frames = 3 + torch.randn(2, T, 9, 7, dtype=torch.float64)
+    moment = window_moment(frames, K)
+    heads = [convert.kernel_head(model.head, T, K, rank=8, features=features, metric=m) for m in (None, moment)]
+    exact = convert.kernel_head(model.head, T, K)
+
+    def errors(gated):
+        kernels = [torch.einsum("bnhw,ntuv->btuvhw", h.gates(features), h.filters.weight) for h in (gated, exact)]
+        pictures = gated(features, frames) - exact(features, frames)
+        return (kernels[0] - kernels[1]).norm().item(), pictures.norm().item()
+
+    (by_kernels, of_kernels), (by_pictures, of_pictures) = (errors(gated) for gated in heads)
+    assert by_kernels < by_pictures
+    assert of_pictures < 0.9 * of_kernels
+
+
+def test_the_moment_of_windows_is_their_mean_product_whatever_the_brightness():
+    frames = torch.rand(2, T, 5, 5)
+    windows = frames.flatten(1).double()
+    expected = sum(len(w) * torch.outer(w, w) / w.square().sum() for w in windows) / 2
+    torch.testing.assert_close(window_moment(frames, 5), expected)
+    torch.testing.assert_close(window_moment(torch.cat([frames[:1], 7 * frames[1:]]), 5), expected, rtol=1e-6, atol=0)
+    assert (window_moment(torch.zeros(1, T, 5, 5), 5) == 0).all()

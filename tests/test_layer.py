@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 from cases import CASES
-from equalities import assert_spellings_agree
+from equalities import assert_spellings_agree, by_plain, by_table
 from torch import nn
 
 from fastweights import PredictedWeight, zoo
@@ -81,6 +81,16 @@ def test_low_precision_codes_accumulate_in_the_precision_of_x(case):
         return  # the outer product of two low-precision codes is itself rounded
     # The code's own rounding is the only error: the same numbers in float32 give the same result.
     torch.testing.assert_close(y, layer.product(cast(low, torch.float32), x), rtol=1e-5, atol=1e-5)
+
+
+@cases
+def test_bfloat16_is_at_most_twice_as_far_off_as_plain_pytorch(case):
+    layer, x, context = case.make()
+    expected = layer(x, context)
+    low, numbers = copy.deepcopy(layer).bfloat16(), (x.bfloat16(), context.bfloat16())
+    errors = [(way(low, *numbers).double() - expected).norm() for way in (by_table, by_plain)]
+    assert errors[0] <= 2 * errors[1]
+    assert errors[1] < 0.1 * expected.norm()
 
 
 def _cast_lazy(code, dtype):

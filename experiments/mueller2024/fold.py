@@ -5,11 +5,12 @@ rank matches the quality of the predicted weights.
 Command: `python -m experiments.mueller2024.fold`, a minute on an idle core, and with `--tuned 4 8` three minutes more
 for each of these and for the kernel network itself, 500 steps of training more. Needs FASTWEIGHTS_DATA and the
 network of `python -m experiments.mueller2024.table1_burst train kpn`.
-What runs: the second moment of the kernels over training bursts. Its r leading eigenvectors span the best subspace for
-kernels (Eckart-Young); projected on it, the 3 x 3 head of 200 kernel numbers becomes a head of r gates, and the
-subspace r filters: Table 1's gated network with a 1 x 1 second filter, no training. "weighted": the subspace that is
-best for kernels times the root of the frames' second moment, that is for pictures. PSNR (unclipped, random noise) on
-McMaster bursts, paired with the kernel network's.
+What runs: `fastweights.burst.folding`, as `fastweights convert --rank` does it, with training bursts. The r leading
+eigenvectors of the second moment of the kernels span the best subspace for kernels (Eckart-Young); projected on it,
+the 3 x 3 head of 200 kernel numbers becomes a head of r gates, and the subspace r filters: Table 1's gated network with
+a 1 x 1 second filter, no training. "weighted": the subspace that is best for kernels times the root of the second
+moment of the frames' windows, that is for pictures. PSNR (unclipped, random noise) on McMaster bursts, paired with the
+kernel network's.
 Measured: results/fold.json, docs/images/fold.png. Half width, 7,000 steps (1.4 % of the paper's), seed 0, 72 bursts:
 the kernels lie almost in a few dimensions, the same for all bursts. 12 gates in place of 200 numbers have the
 network's own PSNR (29.34 dB, -.00 +- .01), 8 gates .10 +- .02 less, 4 gates .66; on the basis best for kernels instead
@@ -28,23 +29,19 @@ from typing import Any, cast
 
 import matplotlib
 import torch
-import torch.nn.functional as F
 from cyclopts import App, Parameter
-from jaxtyping import Float
-from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from experiments import report
 from experiments.mueller2024.table1_burst import TEST_SEED, settings
 from fastweights import cost
-from fastweights.burst import weights
+from fastweights.burst import folding, weights
 from fastweights.burst.evaluate import paired
 from fastweights.burst.losses import psnr
 from fastweights.burst.models import ModelConfig, PaperDenoiser, build
 from fastweights.burst.synthesis.paper import PaperBursts, noise_map
 from fastweights.burst.synthesis.photos import load_photos, split
 from fastweights.burst.train import train
-from fastweights.codes import Upsampled
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -63,63 +60,22 @@ def folder(name: str) -> Path:
     return Path(os.environ["FASTWEIGHTS_DATA"]) / name
 
 
-@torch.no_grad()
-def second_moments(network: PaperDenoiser, count: int) -> tuple[Float[Tensor, "i i"], Float[Tensor, "i i"]]:
-    """Mean of k k^T over the kernels that a network predicts for training bursts, and of p p^T over their patches.
-
-    Patches are divided by the white level, as pictures are before they are compared.
-    """
+def observed(network: PaperDenoiser, count: int) -> dict[str, folding.Seen]:
+    """What the network sees of training bursts."""
     bursts = PaperBursts(split(load_photos(folder("train/wikipedia38")))[0], seed=77)
-    size = network.config.kernel_size
-    kernels = patches = torch.zeros((), dtype=torch.float64)
+    inputs = []
     for number in range(count):
         burst = default_collate([bursts[number]])
         noise = noise_map(burst.frames[:, 0], burst.sigma_read, burst.sigma_shot)[:, None]
-        k = cast(Upsampled, network.code(burst.frames, noise)).code.flatten(2)[0].double()
-        p = F.unfold(burst.frames / burst.white_level, size, stride=3)[0].double()
-        kernels = kernels + k @ k.T / k.shape[1] / count
-        patches = patches + p @ p.T / p.shape[1] / count
-    return kernels, patches
+        inputs.append((burst.frames, noise))
+    return folding.observe(network, inputs)
 
 
-def subspace(
-    kernels: Float[Tensor, "i i"], rank: int, metric: Float[Tensor, "i i"] | None = None
-) -> tuple[Float[Tensor, "r i"], Float[Tensor, "i r"], float]:
-    """(encode, decode, error): the rank-r map `decode encode k` of kernels with the least mean square error.
-
-    error: relative, of k, or of R k with R the root of the metric.
-    """
-    eye = torch.eye(len(kernels), dtype=kernels.dtype)
-    root = inverse = eye
-    if metric is not None:
-        power, directions = torch.linalg.eigh(metric)
-        power = power.clamp(min=1e-9 * power[-1])
-        root = directions * power.sqrt() @ directions.T
-        inverse = directions * power.rsqrt() @ directions.T
-    power, directions = torch.linalg.eigh(root @ kernels @ root)
-    kept = directions.flip(1)[:, :rank]
-    error = power.flip(0)[rank:].sum() / power.sum()
-    # Filters of unit length.
-    length = (inverse @ kept).norm(dim=0)
-    return length[:, None] * kept.T @ root, inverse @ kept / length, max(0.0, error.item())
-
-
-@torch.no_grad()
-def folded(network: PaperDenoiser, encode: Float[Tensor, "r i"], decode: Float[Tensor, "i r"]) -> PaperDenoiser:
-    """The gated network of r maps whose kernels are `decode encode k`; it shares the trunk."""
-    config = replace(network.config, kind="gated", maps=len(encode), out_kernel_size=1)
-    found = cast(PaperDenoiser, build(config)).eval()
-    head = cast(nn.Conv2d, cast(nn.Sequential, network.weight.predictor)[0])
-    gates = cast(nn.Conv2d, cast(nn.Sequential, found.weight.predictor)[0])
-    gates.weight.copy_(torch.einsum("ri,icuv->rcuv", encode, head.weight.double()))
-    assert gates.bias is not None
-    assert head.bias is not None
-    gates.bias.copy_(encode @ head.bias.double())
-    structure = found.weight.structure
-    cast(Tensor, structure.u).fill_(1)
-    cast(Tensor, structure.v).copy_(decode.T)
+def folded(network: PaperDenoiser, rank: int, seen: dict[str, folding.Seen]) -> tuple[PaperDenoiser, float]:
+    """The gated network of `rank` maps, sharing the trunk, and the mean square error of what was seen, relative."""
+    found, (weight,) = folding.fold(network, rank, seen)
     found.trunk = network.trunk
-    return found
+    return cast(PaperDenoiser, found), (weight.measured or 0.0) ** 2
 
 
 @torch.no_grad()
@@ -193,13 +149,14 @@ def main(
     """
     torch.set_num_threads(1)
     kpn = cast(PaperDenoiser, weights.load(network))
-    kernels, patches = second_moments(kpn, -(-count // 2))
-    networks, rows = {"kpn": kpn}, {"kpn": {"kernel numbers": len(kernels)} | maps(kpn.config)}
+    weighted = observed(kpn, -(-count // 2))
+    kernels = {name: replace(seen, metric=None) for name, seen in weighted.items()}
+    numbers = kpn.config.frames * kpn.config.kernel_size**2
+    networks, rows = {"kpn": kpn}, {"kpn": {"kernel numbers": numbers} | maps(kpn.config)}
     for rank in ranks:
-        for basis, metric in (("kernels", None), ("weighted", patches)):
-            encode, decode, error = subspace(kernels, rank, metric)
+        for basis, seen in (("kernels", kernels), ("weighted", weighted)):
             name = f"{basis}, {rank} gates"
-            networks[name] = folded(kpn, encode, decode)
+            networks[name], error = folded(kpn, rank, seen)
             rows[name] = {"basis": basis, "gates": rank, "error": error} | maps(networks[name].config)
     for rank in tuned:
         name = f"weighted, {rank} gates"

@@ -2,12 +2,14 @@
 
 Claim (Sec. 4.1, 4.3): in a practical task a gated layer below full rank matches the quality of the predicted weights.
 Here the strictest reading: the shipped `kpn` itself, whose kernels of 8 x 5 x 5 taps sum to zero (199 gates are exact),
-with its heads cut to fewer gates, chosen by the heads' singular values or by the kernels of other bursts.
+with its heads cut to fewer gates, chosen by the heads' singular values, by the kernels of other bursts or by their
+pictures (kernels weighed by the second moment of the frames that they meet).
 Command: `python -m experiments.mueller2024.folded_ranks`, about a minute on two threads. Needs FASTWEIGHTS_DATA.
 Measured: results/folded_ranks.json.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +54,12 @@ def main(*, model: str = "kpn", count: int = 24, result: Path = RESULT, smoke: b
     )
     inputs = [task.inputs(batch) for batch in chosen_by]
     before = psnr(network, task, judged_by)
+    pictures = folding.observe(network, inputs)
+    kernels = {name: replace(seen, metric=None) for name, seen in pictures.items()}
     rows = {}
     for rank in ranks:
         row = {}
-        for name, seen in (("singular values", ()), ("real kernels", inputs)):
+        for name, seen in (("singular values", None), ("real kernels", kernels), ("real pictures", pictures)):
             gated, _ = folding.fold(network, rank, seen)
             change = np.subtract(psnr(gated, task, judged_by), before)
             error = float(change.std(ddof=1) / len(change) ** 0.5) if len(change) > 1 else None

@@ -165,7 +165,7 @@ def convert(
         weights: A network that ships or a .safetensors file.
         output: A new .safetensors file.
         rank: Gates of each predicted weight; by default as many as give the same picture.
-        data: A folder of photos; with --rank, the kernels for bursts made from them say what is kept.
+        data: A folder of photos; with --rank, the pictures of bursts made from them say what is kept.
         json: A file for all figures.
     """
     conversion.check(output, json)

@@ -70,14 +70,14 @@ def convert(name: str, output: Path, rank: int | None, data: Path | None) -> Out
     photos = load_photos(data) if data is not None else [_sample()]
     task = _task(network.config)
     kept_by = _batches(task, photos, _KEPT_BY, _BURSTS) if rank is not None and data is not None else []
-    gated, found = folding.fold(network, rank, [task.inputs(batch) for batch in kept_by])
+    gated, found = folding.fold(network, rank, folding.observe(network, [task.inputs(batch) for batch in kept_by]))
     source = "the photo that ships" if data is None else f"{len(photos)} photos of {data.name}"
     outcome = _judge(network, gated, found, _batches(task, photos, _JUDGED_BY, _JUDGED), task, source)
     card = {
         "converted": {
             "from": Path(name).name,
             "checksum": weights.checksum(name),
-            "kept": "every gate" if rank is None else "singular values" if not kept_by else f"kernels of {source}",
+            "kept": "every gate" if rank is None else "singular values" if not kept_by else f"pictures of {source}",
             **as_json(outcome),
         },
         "source": weights.card(name),

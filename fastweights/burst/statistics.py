@@ -85,7 +85,8 @@ def _by_slot(
 
 def _compress(x: Tensor) -> Tensor:
     # asinh in spirit; torch's asinh takes four times as long.
-    return x.abs().log1p_().copysign_(x)
+    size = x.abs().log1p_()
+    return size * x.sign() if torch.onnx.is_in_onnx_export() else size.copysign_(x)  # ONNX has no copysign
 
 
 def _box(x: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c h w"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,6 +32,9 @@ class BasisPrediction(PredictedWeight):
         context_channels: channels of the default predictor's input; default in_channels.
         padding_mode: border of x; "reflect" as published.
 
+    Raises:
+        ValueError: x has another number of frames.
+
     Source: Xia et al. 2020. A gated double layer whose first filters are predicted too.
 
     >>> import torch
@@ -55,6 +60,15 @@ class BasisPrediction(PredictedWeight):
             taps = in_channels * kernel_size**2
             predictor = BasisPredictor(context_channels or in_channels, taps, basis, out_channels)
         super().__init__(Outer(basis), Patches(kernel_size, padding_mode=padding_mode), predictor)
+        self.in_channels = in_channels
+
+    def forward(self, x: Tensor, context: Any = None) -> Tensor:
+        t = self.in_channels  # of the basis; the structure, which reads its sizes off the code, does not know it
+        if x.ndim < 4 or x.shape[-3] != t:
+            raise ValueError(
+                f"BasisPrediction: x has shape {tuple(x.shape)}, expected (B, {t}, H, W) or (B, C, {t}, H, W)"
+            )
+        return super().forward(x, context)
 
 
 class BasisPredictor(nn.Module):

@@ -63,7 +63,7 @@ class DynamicFilterNetwork(nn.Module):
         kernel_size: taps of the filter; 9 as published.
 
     Raises:
-        ValueError: a frame of odd height or width.
+        ValueError: a frame of several channels, or of odd height or width.
 
     Source: Jia et al. 2016, Sec. 4.1, with the sizes of the published code (637,361 parameters).
 
@@ -93,6 +93,10 @@ class DynamicFilterNetwork(nn.Module):
     def forward(
         self, frame: Float[Tensor, "b 1 h w"], state: Float[Tensor, "b c h2 w2"] | None = None
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b c h2 w2"]]:
+        if frame.ndim != 4 or frame.shape[1] != 1:
+            raise ValueError(
+                f"DynamicFilterNetwork: the frame has shape {tuple(frame.shape)}, expected (B, 1, H, W), one channel"
+            )
         if frame.shape[-2] % 2 or frame.shape[-1] % 2:
             raise ValueError(
                 f"DynamicFilterNetwork: a frame of {frame.shape[-2]} x {frame.shape[-1]} pixels, expected even sizes"

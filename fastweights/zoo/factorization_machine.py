@@ -108,7 +108,8 @@ class FactorizationMachine(nn.Module):
                 "with offsets (b), and values shaped like the ids".format(*shapes)
             )
         if offsets is None:
-            bags, count = torch.arange(len(ids), device=ids.device).repeat_interleave(ids.shape[1]), len(ids)
+            count = ids.shape[0]
+            bags = torch.arange(count, device=ids.device)[:, None].expand(ids.shape).flatten()
         else:
             ends = torch.cat([offsets[1:], offsets.new_tensor([ids.numel()])])
             bags, count = torch.arange(len(offsets), device=ids.device).repeat_interleave(ends - offsets), len(offsets)

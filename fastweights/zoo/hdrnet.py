@@ -65,7 +65,10 @@ class BilateralPredictor(nn.Module):
         if isinstance(context, tuple):
             small, image = context
         else:
-            small, image = F.interpolate(context, (self.net_input,) * 2, mode="bilinear", antialias=True), context
+            # On the CPU torch has no such resizing in low precision.
+            wide = context.to(torch.promote_types(context.dtype, torch.float32))
+            small = F.interpolate(wide, (self.net_input,) * 2, mode="bilinear", antialias=True).to(context.dtype)
+            image = context
         return Sliced(self.coefficients(small), self.guide(image))
 
 

@@ -139,7 +139,7 @@ class FastWeightsRNNCell(nn.Module):
         self, x: Float[Tensor, "b i"], state: tuple[Float[Tensor, "b j"], Float[Tensor, "b j j"]] | None = None
     ) -> tuple[Float[Tensor, "b j"], tuple[Float[Tensor, "b j"], Float[Tensor, "b j j"]]]:
         if state is None:
-            state = x.new_zeros(len(x), self.features), x.new_zeros(len(x), self.features, self.features)
+            state = x.new_zeros(x.shape[0], self.features), x.new_zeros(x.shape[0], self.features, self.features)
         h, fast = state
         fast = self.decay * fast + self.rate * h.unsqueeze(-1) * h.unsqueeze(-2)
         slow = self.recurrent(h) + self.inputs(x)

@@ -58,6 +58,9 @@ class NAFBlock(nn.Module):
         channels: C.
         expansion: channels between the convolutions, as a multiple of C; 2 as published.
 
+    Raises:
+        ValueError: x has another number of channels.
+
     Source: Chen et al. 2022, Sec. 3 and Fig. 3c, with its published code's order of layers.
 
     >>> NAFBlock(8)(torch.randn(1, 8, 6, 7)).shape
@@ -67,6 +70,7 @@ class NAFBlock(nn.Module):
     def __init__(self, channels: int, expansion: int = 2):
         super().__init__()
         wide, half = expansion * channels, expansion * channels // 2
+        self.channels = channels
         self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
         self.conv1 = nn.Conv2d(channels, wide, 1)
         self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
@@ -80,6 +84,8 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"NAFBlock: x has shape {tuple(x.shape)}, expected (B, {self.channels}, H, W)")
         gated = self.attention(self.gate1(self.conv2(self.conv1(self.norm1(x)))))
         y = x + self.beta * self.conv3(gated)
         return y + self.gamma * self.conv5(self.gate2(self.conv4(self.norm2(y))))

@@ -114,4 +114,4 @@ class TiledKernel(nn.Module):
         return units.transpose(1, 2).flatten(0, 1).flatten(1, 2)
 
     def forward(self, context: Tensor) -> Float[Tensor, "b k 1 1"]:
-        return self.kernel().flatten().view(1, -1, 1, 1).expand(len(context), -1, -1, -1)
+        return self.kernel().flatten().view(1, -1, 1, 1).expand(context.shape[0], -1, -1, -1)

@@ -1,5 +1,6 @@
-"""Kernel networks as gated networks: the same picture, truncation by real kernels, and the command."""
+"""Kernel networks as gated networks: the same picture, truncation by real pictures, and the command."""
 
+import dataclasses
 import json
 
 import pytest
@@ -42,7 +43,7 @@ def test_kernels_of_zero_sum_need_a_gate_less():
 
 
 @pytest.mark.parametrize("config", KERNELS[::2], ids=str)
-def test_truncation_by_real_kernels_beats_singular_values(config):
+def test_truncation_by_real_pictures_beats_singular_values(config):
     network = shaken(build(config).double())
     inputs, others = bursts(config), bursts(config)
 
@@ -50,16 +51,21 @@ def test_truncation_by_real_kernels_beats_singular_values(config):
         return (gated(*others) - network(*others)).square().mean().item()
 
     whole = folding.fold(network, 3)
-    chosen = folding.fold(network, 3, [inputs])
+    seen = folding.observe(network, [inputs])
+    chosen = folding.fold(network, 3, seen)
     assert error(chosen[0]) < 0.2 * error(whole[0])
     # And the singular values have the smaller certified bound.
     assert all(w.bound <= c.bound for w, c in zip(whole[1], chosen[1], strict=True))
+    assert all(w.measured is None and 0 < c.measured < 1 for w, c in zip(whole[1], chosen[1], strict=True))
+    kernels = {name: dataclasses.replace(one, metric=None) for name, one in seen.items()}
+    if not config.unit_sum:  # brightness is most of a picture, and counts where kernels have a sum
+        assert error(chosen[0]) < error(folding.fold(network, 3, kernels)[0])
 
 
 def test_the_bound_holds_for_every_kernel():
     network = shaken(build(ModelConfig(width=4, post=6, features=5)).double())
     inputs = bursts(network.config)
-    gated, (weight,) = folding.fold(network, 3, [inputs])
+    gated, (weight,) = folding.fold(network, 3, folding.observe(network, [inputs]))
     features = network.weight.predictor(network.trunk(torch.cat(inputs, dim=1)))
     seen = (features.dense().square().sum(1) + 1).sqrt()
     kernels, short = (one.weight.weight(one.trunk(torch.cat(inputs, dim=1))) for one in (network, gated))
@@ -72,6 +78,13 @@ def test_the_bound_holds_for_every_kernel():
 def test_impossible_ranks(rank):
     with pytest.raises(BurstError, match=f"rank is {rank}: this network has 4 gates without any loss, give 1 to 4"):
         folding.fold(shaken(build(ModelConfig(width=4, post=6, features=3))), rank)
+
+
+def test_what_is_kept_still_sums_to_zero():
+    network = shaken(build(ModelConfig(width=4, post=6, unit_sum=True)).double())
+    gated, _ = folding.fold(network, 3, folding.observe(network, [bursts(network.config)]))
+    filters = gated.weight.structure.v
+    assert filters.sum(1).abs().max() < 1e-12 < 0.1 < filters[:3].norm(dim=1).min()
 
 
 def test_a_gated_network_is_refused():

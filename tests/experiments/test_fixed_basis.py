@@ -1,11 +1,9 @@
-"""Dimensions and gates of families of matrices whose answer is known, and the folding of a network."""
+"""Dimensions and gates of families of matrices whose answer is known; features and their classifiers."""
 
-import pytest
 import torch
 from torch.utils.data import default_collate
 
-from experiments.mueller2024 import attention_gates, cifar_features, fixed_basis, fold
-from fastweights.burst.models import ModelConfig, build
+from experiments.mueller2024 import attention_gates, cifar_features, fixed_basis
 
 
 def moment(matrices):
@@ -53,33 +51,6 @@ def test_rows_of_one_sum_need_fewer_gates_than_entries():
         torch.testing.assert_close(gated.materialize(attention_gates.gates_of_rows(maps)), maps)
         products = (gated.u[:, None] * gated.v.T).flatten(0, 1)
         assert torch.linalg.matrix_rank(products) == gated.code_features
-
-
-def test_a_subspace_is_the_best_one_in_its_metric():
-    torch.manual_seed(0)
-    draws = torch.randn(300, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
-    kernels = draws.T @ draws / 300
-    root = torch.randn(6, 6, dtype=torch.float64)
-    metric = root.T @ root
-    for weight in (None, metric):
-        encode, decode, error = fold.subspace(kernels, 2, weight)
-        root_of = torch.eye(6, dtype=torch.float64) if weight is None else torch.linalg.cholesky(metric).T
-        difference = (draws - draws @ encode.T @ decode.T) @ root_of.T
-        assert (difference.square().sum() / (draws @ root_of.T).square().sum()).item() == pytest.approx(error)
-        singular = torch.linalg.svdvals(draws @ root_of.T).square()
-        assert error == pytest.approx((singular[2:].sum() / singular.sum()).item())  # Eckart-Young
-
-
-def test_a_folded_network_applies_the_projected_kernels():
-    torch.manual_seed(0)
-    kpn = build(ModelConfig(width=4, post=6)).eval()
-    encode, decode = torch.randn(3, 200).double(), torch.randn(200, 3).double()
-    gated = fold.folded(kpn, encode, decode)
-    frames, noise = torch.rand(1, 8, 20, 24), torch.rand(1, 1, 20, 24)
-    with torch.no_grad():
-        kernels = kpn.code(frames, noise)
-        projected = kernels.map(lambda k: torch.einsum("ab,nbhw->nahw", (decode @ encode).float(), k))
-        torch.testing.assert_close(gated(frames, noise), kpn.product(projected, frames), rtol=1e-4, atol=1e-3)
 
 
 def test_an_epoch_of_features_has_every_image_once():

@@ -256,7 +256,7 @@ def test_attention_gates(data, tmp_path):
 
 def test_fold(data, tmp_path):
     torch.manual_seed(0)
-    config = ModelConfig(width=4, post=8)
+    config = ModelConfig(width=4, post=24)
     weights.save_weights(tmp_path / "kpn.safetensors", build(config), config, {})
     paths = ("--network", tmp_path / "kpn.safetensors", "--runs", tmp_path / "runs")
     written = ("--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
