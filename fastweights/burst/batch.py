@@ -58,7 +58,7 @@ class Settings:
     compare: Annotated[bool, _SWITCH] = False
     json: Annotated[bool, _SWITCH] = False
     overwrite: Annotated[bool, _SWITCH] = False
-    tile: int = 512
+    tile: int = 448
     precision: Annotated[Precision | None, _QUIET] = None
     threads: int | None = None
 

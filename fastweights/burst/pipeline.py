@@ -79,7 +79,7 @@ def denoise(
     align: bool = True,
     strength: float = 1.0,
     precision: Precision | None = None,
-    tile: int = 512,
+    tile: int = 448,
     progress: bool = False,
 ) -> Result:
     """One clean picture from 2 to 32 noisy ones of the same scene.
@@ -156,7 +156,7 @@ def denoise(
         return Result(image, registration, noise, reference, precision, time.perf_counter() - start, burst)
 
 
-def mean_of(result: Result, tile: int = 512) -> Float[Tensor, "c h w"]:
+def mean_of(result: Result, tile: int = 448) -> Float[Tensor, "c h w"]:
     """The mean of the aligned frames of a result, in linear light: what its picture would be with strength 0."""
     aligned = Aligned(result.burst, result.registration)
     return by_tiles(lambda *part: aligned.light(*part).mean(0), result.burst.size, result.burst.window, tile, 0)

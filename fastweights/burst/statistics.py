@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from fastweights.burst.precision import lowered
+
 
 @dataclass(frozen=True)
 class BurstStatistics:
@@ -47,17 +49,26 @@ class BurstStatistics:
         Deviations of the slots in units of their noise; the mean's contrast to its surroundings at two sizes in
         units of the mean's noise, and the energy of that contrast; level of noise and of light, in logarithms.
         """
+        count, _, height, width = self.mean.shape
+        dtype = lowered(self.mean.new_empty(0)).dtype
+        stacked = self.mean.new_empty(count, self.channels(self.frames.shape[1]), height, width, dtype=dtype)
+        for index, plane in enumerate(self._planes()):
+            stacked[:, 3 * index : 3 * index + 3] = plane
+        # As the convolutions want it.
+        return stacked.contiguous(memory_format=torch.channels_last)
+
+    def _planes(self) -> Iterator[Float[Tensor, "b 3 h w"]]:
         # Slot by slot and in place: passes over fresh memory took most of the time.
         rate = 1 / self.sd
-        weights = self.counts.sqrt()
-        deviations = [(frame - self.mean).mul_(rate).mul_(weight) for frame, weight in _by_slot(self.frames, weights)]
+        for frame, weight in _by_slot(self.frames, self.counts.sqrt()):
+            yield _compress((frame - self.mean).mul_(rate).mul_(weight))
         rate_of_mean = rate * self.counts.sum(1).sqrt()[:, None, None, None]
-        contrasts = [(self.mean - _box(self.mean, size)).mul_(rate_of_mean) for size in (3, 9)]
-        energy = torch.log(_box(contrasts[1].square(), 7) + 0.1) / 2
-        level = torch.log(self.sd) / 2 + 2.5
-        light = torch.log(self.mean.clamp(min=0) + 0.003) / 2 + 1
-        planes = [_compress(plane) for plane in (*deviations, *contrasts)]
-        return torch.cat([*planes, energy, level, light], dim=1)
+        fine, coarse = ((self.mean - _box(self.mean, size)).mul_(rate_of_mean) for size in (3, 9))
+        yield _compress(fine)
+        yield _compress(coarse)
+        yield torch.log(_box(coarse.square(), 7) + 0.1) / 2
+        yield torch.log(self.sd) / 2 + 2.5
+        yield torch.log(self.mean.clamp(min=0) + 0.003) / 2 + 1
 
 
 def burst_statistics(frames: Float[Tensor, "b t 3 h w"], counts: Float[Tensor, "b t"]) -> BurstStatistics:
