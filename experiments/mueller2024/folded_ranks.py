@@ -5,7 +5,8 @@ Here the strictest reading: the shipped `kpn` itself, whose kernels of 8 x 5 x 5
 with its heads cut to fewer gates, chosen by the heads' singular values, by the kernels of other bursts or by their
 pictures (kernels weighed by the second moment of the frames that they meet).
 Command: `python -m experiments.mueller2024.folded_ranks`, about a minute on two threads. Needs FASTWEIGHTS_DATA.
-Measured: results/folded_ranks.json.
+Measured: results/folded_ranks.json: chosen by kernels, 8, 16 and 32 gates lose .13 +- .02, .014 +- .004 and .000 dB; by
+their pictures .05 +- .02, .008 +- .008 and .000; by singular values .48, .10 and .013.
 """
 
 import os
