@@ -98,11 +98,16 @@ def unregistered(number: int, reference: int) -> Registration:
     return Registration(kept, [Motion(STILL)] * number, torch.zeros(number, 2), zeros, ones, ones, ones)
 
 
-def fetch(frame: Float[Tensor, "c h w"], x: Float[Tensor, "y x"], y: Float[Tensor, "y x"]) -> Float[Tensor, "c y x"]:
-    """The frame at places between its pixels (Lanczos); beyond the border the border's pixels."""
+def fetch(
+    frame: Float[Tensor, "c h w"],
+    x: Float[Tensor, "y x"],
+    y: Float[Tensor, "y x"],
+    interpolation: int = cv2.INTER_LANCZOS4,
+) -> Float[Tensor, "c y x"]:
+    """The frame at places between its pixels (OpenCV's interpolation); beyond the border the border's pixels."""
     across, down = (np.ascontiguousarray(at.numpy(), np.float32) for at in (x, y))
     planes = [
-        cv2.remap(np.ascontiguousarray(plane), across, down, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+        cv2.remap(np.ascontiguousarray(plane), across, down, interpolation, borderMode=cv2.BORDER_REPLICATE)
         for plane in frame.numpy()
     ]
     return torch.from_numpy(np.stack(planes)).clamp(min=0)

@@ -1,5 +1,7 @@
 """Frames side by side: what is done to every frame by code that uses one processor."""
 
+import functools
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,13 +15,23 @@ _Out = TypeVar("_Out")
 def each(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
     """The function of every item, in order, on as many threads as torch uses; what it raises is raised.
 
+    The function does not call `each` itself: threads that wait for each other would not end.
+
     Example
     -------
     >>> each(abs, [-1, 2, -3])
     [1, 2, 3]
     """
     number = torch.get_num_threads()
-    if number == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(function, items))
+    return [function(item) for item in items] if number == 1 else list(_pool(number).map(function, items))
+
+
+@functools.cache
+def _pool(number: int) -> ThreadPoolExecutor:
+    # Kept: starting threads took a tenth of a small burst's time.
+    return ThreadPoolExecutor(number, thread_name_prefix="frames")
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not survive a fork.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
