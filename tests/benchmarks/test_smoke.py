@@ -53,6 +53,13 @@ def test_twelve_megapixels():
     assert "two tile sizes" in done.stdout
 
 
+def test_beside_bm3d(data):
+    pytest.importorskip("bm3d")
+    command = [sys.executable, "-m", "benchmarks.beside_bm3d", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "times as fast" in done.stdout
+
+
 def test_seeds():
     command = [sys.executable, "-m", "benchmarks.seeds", "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
