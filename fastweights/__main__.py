@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         return _core_only(arguments, missing)
-    # Torch asks for memory in huge pages, if told so before its first tensor: a fifth of a picture's time on Linux.
+    # Torch asks for memory in huge pages, if told so before its first tensor: fewer page faults on Linux.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from fastweights.burst import commands
 

@@ -39,7 +39,6 @@ class Aligned:
         return self._whole
 
     def _light(self, rows: slice, columns: slice) -> Float[Tensor, "t c h w"]:
-
         def window(placed: tuple[int, Motion]) -> tuple[Tensor, Tensor]:
             return self._window(*placed, rows, columns)
 

@@ -79,7 +79,7 @@ def register(burst: Burst, reference: int = 0) -> Registration:
         motion, moved = _motion(target, small[index], shifts[index].numpy(), step, noise)
         return motion, _fine(moved)
 
-    # Large copies one after the other: side by side they would need 200 MiB more.
+    # Large copies one after the other: side by side they would need more memory than the tiles do.
     places = each if target.grey.size < _TOGETHER else map
     motions, fine = zip(*places(place, range(len(burst))), strict=True)
     for index, motion in enumerate(motions):
@@ -115,7 +115,7 @@ def _motion(target: _Copy, frame: _Copy, shift: np.ndarray, step: int, noise: No
     height, width = target.light.shape[-2:]
     window = slice(0, height), slice(0, width)
     x, y = Motion(small).places(*window)
-    # Cubic: it takes a quarter of Lanczos's time, and is for comparing alone.
+    # Cubic: faster than Lanczos, and for comparing alone.
     fetched = fetch(frame.light, x, y, cv2.INTER_CUBIC)
     gain = _gain(target.light, fetched)
     whole = _Copy(fetched.mul_(gain))

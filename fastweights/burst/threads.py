@@ -28,7 +28,7 @@ def each(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
 
 @functools.cache
 def _pool(number: int) -> ThreadPoolExecutor:
-    # Kept: starting threads took a tenth of a small burst's time.
+    # Kept: starting threads is felt in small bursts.
     return ThreadPoolExecutor(number, thread_name_prefix="frames")
 
 
