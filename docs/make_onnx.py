@@ -38,7 +38,7 @@ def page() -> str:
 def _row(export: Export) -> str:
     name, *rest = export.name.split(", ")
     shown = ", ".join([f"`{name}`" if " " not in name else name, *rest])
-    return f"| {shown} | {'no: ' + export.refusal if export.refusal else 'any'} | {export.note} |"
+    return f"| {shown} | any | {export.note} |"
 
 
 if __name__ == "__main__":

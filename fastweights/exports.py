@@ -13,12 +13,10 @@ class Export:
 
     Args:
         note: what a user should know of the graph.
-        refusal: why it does not export; empty where it does.
     """
 
     name: str
     note: str = ""
-    refusal: str = ""
 
 
 def _layer(layer: type, note: str = "") -> Export:
