@@ -4,7 +4,8 @@ Claim (Müller 2024, Sec. 4.2, Table 1): gates in place of kernels save memory, 
 Command: `python -m experiments.mueller2024.memory`, 3 minutes on an idle core. Needs FASTWEIGHTS_DATA and the networks
 of `python -m experiments.mueller2024.table1_burst train NETWORK`.
 What runs: every trained network of one seed; the kernel network also as people write it, its kernels interpolated to
-the picture's size and held ("kernels held"), and the bottleneck network also as the gates that it is equal to. Memory
+the picture's size and held ("kernels held") and cut to 16 gates (`fold`), and the bottleneck network also as the gates
+that it is equal to. Memory
 is the growth of a process's peak over what it held before: a float32 pass of 8 grey frames of 512 x 512 pixels, and
 a step of training as `table1_burst` trains (4 bursts of 128 x 128, bfloat16 convolutions); seconds are the median of
 five, one thread. PSNR (unclipped, random noise) on McMaster bursts.
@@ -32,6 +33,7 @@ from cyclopts import App
 from torch import Tensor, nn
 
 from experiments import report
+from experiments.mueller2024 import fold
 from experiments.mueller2024.table1_burst import RUNS, TEST_SEED
 from fastweights.burst import cases, evaluate, methods, weights
 from fastweights.burst.models import Denoiser, PaperDenoiser
@@ -45,7 +47,7 @@ import matplotlib.pyplot as plt
 RESULT = Path("results/memory.json")
 FIGURE = Path("docs/images/memory.png")
 SIZE, PATCH, BATCH, REPEATS = 512, 128, 4, 5
-HELD, GATES = ", kernels held", ", as gates"
+HELD, GATES, FEW, FEW_GATES = ", kernels held", ", as gates", ", 16 gates", 16
 app = App(help=__doc__, help_format="plaintext")
 
 
@@ -65,22 +67,25 @@ class KernelsHeld(nn.Module):
         return local_conv_reference(frames, kernels).unsqueeze(1)
 
 
-def network(name: str, runs: Path) -> nn.Module:
-    """A row's network: that of a run, or the same picture by another way."""
+def network(name: str, runs: Path, seen: int = 0) -> nn.Module:
+    """A row's network: that of a run, or its picture by another way; few gates are chosen by so many training bursts."""
     found = weights.load(runs / f"{name.split(',')[0]}-seed0" / "weights.safetensors")
+    assert isinstance(found, PaperDenoiser)
     if name.endswith(HELD):
-        assert isinstance(found, PaperDenoiser)
         return KernelsHeld(found)
+    if name.endswith(FEW):
+        return fold.folded(found, FEW_GATES, fold.observed(found, seen))[0]
     return found.converted()[0] if name.endswith(GATES) else found
 
 
 def names(runs: Path) -> list[str]:
-    """Rows for the trained networks: kernel networks also held, bottleneck networks also as gates."""
+    """Rows for the trained networks: kernel networks also held and cut, bottleneck networks also as gates."""
     trained = sorted(path.parent.name.removesuffix("-seed0") for path in runs.glob("*-seed0/weights.safetensors"))
     rows = []
     for name in trained:
         if name == "kpn" or name.startswith(("gated-", "kpn-from-")):
-            rows += [name] + [name + HELD] * (name == "kpn") + [name + GATES] * name.startswith("kpn-from-")
+            rows += [name] + [name + HELD, name + FEW] * (name == "kpn")
+            rows += [name + GATES] * name.startswith("kpn-from-")
     return rows
 
 
@@ -166,7 +171,7 @@ def main(
         rows[name] = json.loads(done.stdout)
         print(f"{name:26}", ", ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
     photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
-    ways = {name: network(name, runs) for name in rows if not name.endswith(HELD)}
+    ways = {name: network(name, runs, -(-count // 2)) for name in rows if not name.endswith(HELD)}
     methods_ = {name: methods.network_method(one) for name, one in ways.items() if isinstance(one, Denoiser)}
     scores, _ = evaluate.evaluate(cases.cases("paper", photos, TEST_SEED), count, methods_)
     for name, row in rows.items():

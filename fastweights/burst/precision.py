@@ -33,7 +33,8 @@ def fastest() -> Precision:
 def lowered(x: Tensor) -> Tensor:
     """A tensor in the precision of torch.autocast, where that is on: what is moved first takes half the time."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if on else x
 
 
 def native() -> bool:
