@@ -152,10 +152,10 @@ def main(
     result: Path = RESULT,
     figure: Path = FIGURE,
     seeds: int = 10,
-    samples: int = 100_000,
+    samples: int = 1_000_000,
     smoke: bool = False,
 ) -> None:
-    """Run what is missing, then write the result and the figure from all that is there.
+    """Run what is missing, then write the result and the figure from all that is there and what the result had.
 
     Args:
         only: Beginnings of the cells' names to run, separated by commas; all when empty, none for "none".
@@ -164,26 +164,27 @@ def main(
         result: The JSON file written.
         figure: The picture written.
         seeds: Random initialisations of H, G and M.
-        samples: Training vectors of the grid (the paper: 5,000,000); five times as many for the kept optimisers.
+        samples: Training vectors of the grid (the paper: 5,000,000); half as many for the kept optimisers.
         smoke: A few steps of the smallest cells, for a test.
     """
     torch.set_num_threads(1)
     if smoke:
-        only, tasks, seeds, samples = SMOKE, "B8", 2, 1280
+        only, tasks, seeds, samples = SMOKE, "B8", 2, 2560
     chosen = [Task(name[0], int(name[1:])) for name in tasks.split(",")]
-    cells = grid(Training(samples=samples), chosen, SCALES, seeds) | gap(samples, seeds)
+    cells = grid(Training(samples=samples, batch=256), chosen, SCALES, seeds) | gap(samples // 10, seeds)
     wanted = {name: None for prefix in only.split(",") for name in cells if name.startswith(prefix)}
     for name in wanted:
         path = runs / f"{name}.json"
         if not path.exists():
             cell = report.once(path, cells[name])
             print(name, f"{statistics.mean(cell['final']):.3g}", cell["seconds"], flush=True)
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))}
-    content = fig3_result.collect(found)
-    for line in fig3_result.table(content):
+    rows = json.loads(result.read_text())["cells"] if result.exists() else {}
+    rows |= {path.stem: fig3_result.row(json.loads(path.read_text())) for path in sorted(runs.glob("*.json"))}
+    rows = dict(sorted(rows.items()))
+    for line in fig3_result.table(rows):
         print(line)
-    report.write(result, content)
-    fig3_result.draw(found, figure)
+    report.write(result, fig3_result.content(rows))
+    fig3_result.draw(rows, figure)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-Found = dict[str, dict[str, Any]]
+Rows = dict[str, dict[str, Any]]  # by the names of cells
 COLOURS = {"A8": "tab:blue", "A16": "tab:cyan", "A32": "navy", "B8": "tab:orange", "B16": "tab:red", "B32": "tab:brown"}
 
 
@@ -22,21 +22,23 @@ def mean_and_spread(errors: list[float]) -> dict[str, float | int]:
     return {"mean": statistics.mean(errors), "standard deviation": spread, "seeds": len(errors)}
 
 
-def collect(found: Found) -> dict[str, Any]:
-    """Everything measured, a cell a row, in which `error` is the relative error over seeds."""
-    rows = {}
-    for name, cell in found.items():
-        row = {key: value for key, value in cell.items() if key not in ("train", "test", "final")}
-        row["error"] = mean_and_spread(cell["final"]) | {"each": cell["final"]}
-        for curve in ("train", "test"):
-            if curve in cell:
-                row[f"{curve} curve"] = [statistics.mean(epoch) for epoch in cell[curve]]
-        if "train" in cell:
-            # The last epoch's training error was met before its last steps, so it lies above the test error.
-            row["test over train, last epoch"] = row["test curve"][-1] / row["train curve"][-1]
-        rows[name] = row
+def row(cell: dict[str, Any]) -> dict[str, Any]:
+    """What the result file keeps of a cell: `error` is the relative error over seeds, curves are means over seeds."""
+    kept = {key: value for key, value in cell.items() if key not in ("train", "test", "final")}
+    kept["error"] = mean_and_spread(cell["final"]) | {"each": cell["final"]}
+    for curve in ("train", "test"):
+        if curve in cell:
+            kept[f"{curve} curve"] = [statistics.mean(epoch) for epoch in cell[curve]]
+    if "train" in cell:
+        # The last epoch's training error was met before its last steps, so it lies above the test error.
+        kept["test over train, last epoch"] = kept["test curve"][-1] / kept["train curve"][-1]
+    return kept
+
+
+def content(rows: Rows) -> dict[str, Any]:
+    """The result file."""
     meaning = "mean squared error / mean square of H's output, new vectors"
-    return {"relative error": meaning, "account, scale 1, reading B, dim 16": account(found), "cells": rows}
+    return {"relative error": meaning, "account, scale 1, reading B, dim 16": account(rows), "cells": rows}
 
 
 ACCOUNT = {
@@ -55,14 +57,14 @@ ACCOUNT = {
 }
 
 
-def account(found: Found) -> dict[str, float]:
+def account(rows: Rows) -> dict[str, float]:
     """Where the error at scale 1 comes from, reading B, dim 16: mean relative error, a step a line."""
-    return {line: statistics.mean(found[name]["final"]) for line, name in ACCOUNT.items() if name in found}
+    return {line: rows[name]["error"]["mean"] for line, name in ACCOUNT.items() if name in rows}
 
 
-def table(content: dict[str, Any]) -> Iterator[str]:
+def table(rows: Rows) -> Iterator[str]:
     """A line a cell."""
-    for name, row in content["cells"].items():
+    for name, row in rows.items():
         error, extra = row["error"], ""
         if "smallest exact" in row:
             extra = f"  {row['smallest exact']} gates, generic {row['generic rank']}, weights {row['weights']}"
@@ -71,17 +73,17 @@ def table(content: dict[str, Any]) -> Iterator[str]:
         yield f"{name:28} {error['mean']:9.3g} +- {error['standard deviation']:.1g} ({error['seeds']} seeds){extra}"
 
 
-def draw(found: Found, path: Path) -> None:
+def draw(rows: Rows, path: Path) -> None:
     """(a) error against scale; (b) curves at scale 1 with what closes the gap."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
-    grid = [cell for name, cell in found.items() if name.startswith("grid-")]
+    grid = [cell for name, cell in rows.items() if name.startswith("grid-")]
     tasks = sorted({(cell["reading"], cell["dim"]) for cell in grid})
     for reading, dim in tasks:
         name = f"{reading}{dim}"
         for network, style in (("G", "o-"), ("M", "s--")):
             cells = [c for c in grid if (c["reading"], c["dim"], c["network"]) == (reading, dim, network)]
             cells.sort(key=lambda cell: cell["scale"])
-            means = [mean_and_spread(cell["final"]) for cell in cells]
+            means = [cell["error"] for cell in cells]
             left.errorbar(
                 [cell["scale"] for cell in cells],
                 [m["mean"] for m in means],
@@ -107,16 +109,12 @@ def draw(found: Found, path: Path) -> None:
         "frozen-1.0": ("G with H's features given", ":", "tab:purple"),
     }
     for name, (label, style, colour) in curves.items():
-        if name in found:
-            cell = found[name]
-            seen = cell["training"]["samples"] / 1000
-            epochs = len(cell["test"])
-            x = [seen * (epoch + 1) / epochs for epoch in range(epochs)]
-            right.plot(x, [statistics.mean(e) for e in cell["test"]], style, color=colour, label=label, markersize=3)
-    if "floor-B16" in found:
-        right.axhline(
-            statistics.mean(found["floor-B16"]["final"]), color="gray", linewidth=1, label="best affine gates"
-        )
+        if name in rows:
+            curve, seen = rows[name]["test curve"], rows[name]["training"]["samples"] / 1000
+            x = [seen * (epoch + 1) / len(curve) for epoch in range(len(curve))]
+            right.plot(x, curve, style, color=colour, label=label, markersize=3)
+    if "floor-B16" in rows:
+        right.axhline(rows["floor-B16"]["error"]["mean"], color="gray", linewidth=1, label="best affine gates")
     right.set(yscale="log", xlabel="training vectors, thousands", ylabel="relative error")
     right.set_title("(b) scale 1, reading B, dim 16", fontsize=10)
     for axes in (left, right):

@@ -23,7 +23,7 @@ class Optimiser(abc.ABC):
         self.count += 1
         for number, (p, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
             rate = (factor * self.rates).reshape(-1, *(1,) * (p.ndim - 1))
-            p.sub_(rate * self.direction(number, gradient))
+            p.addcmul_(self.direction(number, gradient), rate, value=-1)
 
     def running_means(self, number: int, gradient: Tensor, beta: float) -> Tensor:
         """Mean gradient over root mean square, both without the bias of their start at zero."""
