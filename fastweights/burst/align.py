@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fastweights.burst.threads import each
+from fastweights.threads import each
 
 # Halvings of the coarse-to-fine search: 16 px become 1 px, inside the reach of the gradient steps of every level.
 _LEVELS = 4

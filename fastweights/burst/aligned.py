@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastweights.burst.frames import Burst
 from fastweights.burst.motion import Motion, Registration, fetch, within
-from fastweights.burst.threads import each
+from fastweights.threads import each
 
 # Side of the windows that are taken for samples, and how many by how many.
 _SIDE, _NUMBER = 192, 4

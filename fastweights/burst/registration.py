@@ -19,8 +19,8 @@ from fastweights.burst.aligned import spread
 from fastweights.burst.frames import Burst
 from fastweights.burst.motion import STILL, Motion, Registration, fetch, within
 from fastweights.burst.noise import Noise, estimate_noise
-from fastweights.burst.threads import each
 from fastweights.burst.transfer import srgb_encode
+from fastweights.threads import each
 
 _PIXELS = 1_500_000
 # Pixels of copies that are placed side by side.

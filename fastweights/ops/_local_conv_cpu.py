@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor
 
 from fastweights.ops import _local_conv_compiled as loops
 from fastweights.ops._local_conv_strips import accumulator, phases, unpad
+from fastweights.threads import pool
 
 
 def product(frames: Tensor, kernels: Tensor, upsample: int, per_frame: bool, padding: str, rule: str) -> Tensor:
@@ -87,16 +85,6 @@ def _span(tensor: Tensor) -> np.ndarray:
     return (line.view(torch.uint16) if line.dtype == torch.bfloat16 else line).numpy()
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="local_conv")
-
-
-if sys.platform != "win32":
-    # threads do not survive a fork
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 def _in_blocks(loop: Callable[..., None], rows: tuple[int, int, int], *arguments: object) -> None:
     """Calls loop(*arguments, start, stop) for blocks of rows, given as (images, rows of an image, rows of a block)."""
     images, height, step = rows
@@ -109,7 +97,8 @@ def _in_blocks(loop: Callable[..., None], rows: tuple[int, int, int], *arguments
         for start, stop in queue:
             loop(*arguments, start, stop)
 
-    others = [_pool().submit(work) for _ in range(min(torch.get_num_threads(), len(blocks)) - 1)]
+    threads = pool("local_conv", os.cpu_count() or 1)
+    others = [threads.submit(work) for _ in range(min(torch.get_num_threads(), len(blocks)) - 1)]
     work()
     for other in others:
         other.result()

@@ -1,4 +1,4 @@
-"""Frames side by side: what is done to every frame by code that uses one processor."""
+"""Threads for code that uses one processor: pools that are kept, and a function of many things side by side."""
 
 import functools
 import os
@@ -23,15 +23,15 @@ def each(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
     [1, 2, 3]
     """
     number = torch.get_num_threads()
-    return [function(item) for item in items] if number == 1 else list(_pool(number).map(function, items))
+    return [function(item) for item in items] if number == 1 else list(pool("each", number).map(function, items))
 
 
 @functools.cache
-def _pool(number: int) -> ThreadPoolExecutor:
-    # Kept: starting threads is felt in small bursts.
-    return ThreadPoolExecutor(number, thread_name_prefix="frames")
+def pool(name: str, number: int) -> ThreadPoolExecutor:
+    """The threads of a name, which wait for no other's: kept, because starting threads is felt in small work."""
+    return ThreadPoolExecutor(number, thread_name_prefix=name)
 
 
 if hasattr(os, "register_at_fork"):
     # Threads do not survive a fork.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=pool.cache_clear)
