@@ -25,8 +25,9 @@ units leave 129.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ FIGURE = Path("docs/images/fig3_cifar.png")
 RUNS = Path("runs/fig3-cifar")
 HIDDEN = 128  # of every predictor
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-LARGEST = 1280  # gates of a cell; larger ones are left out
+LARGEST = 2560  # gates of a cell; larger ones are left out
+RATES = (0.003, 0.01, 0.03)  # of Adagrad, tried at scale 1
+HELD_BACK = 10  # one in so many training images judges them
 CONTROLS = (16,)  # lengths at which an H that was not trained is imitated too
 FITTED = 32  # largest length at which gates are fitted to the predicted weights
 app = App(help=__doc__, help_format="plaintext", default_parameter=Parameter(consume_multiple=True))
@@ -104,7 +107,17 @@ def imitate(stack: Stack, features: Features, network: Network, scale: float, tr
     student = Stack(lambda: build(length, gates), range(seeds))
     learned = train(student, stack, training, features)
     learned.final = relative_errors(student, stack, 1000, min(len(features.test), 10 * TESTED), features).tolist()
-    return {"length": length, "network": network, "scale": scale, "gates": gates, **asdict(learned)}
+    point = {"length": length, "network": network, "scale": scale, "gates": gates, "rates": training.rates}
+    return point | asdict(learned)
+
+
+def rates(stack: Stack, features: Features, network: Network, training: Training) -> dict[str, Any]:
+    """Relative error at scale 1 by learning rate, on training images that were held back, and the best rate."""
+    cut = len(features.train) // HELD_BACK
+    held_back = replace(features, train=features.train[cut:], test=features.train[:cut])
+    tried = {rate: imitate(stack, held_back, network, 1.0, replace(training, rates=(rate,))) for rate in RATES}
+    errors = {rate: statistics.mean(cell["final"]) for rate, cell in tried.items()}
+    return {"errors": {str(rate): error for rate, error in errors.items()}, "best": min(errors, key=errors.__getitem__)}
 
 
 @torch.no_grad()
@@ -162,7 +175,7 @@ def main(
     lengths: tuple[int, ...] = LENGTHS,
     seeds: int = 3,
     epochs: int = 3,
-    samples: int = 100_000,
+    samples: int = 500_000,
     runs: Path = RUNS,
     result: Path = RESULT,
     figure: Path = FIGURE,
@@ -184,12 +197,12 @@ def main(
     images = 50_000
     scales: tuple[float, ...] = SCALES
     if smoke:
-        lengths, scales, seeds, epochs, samples, images = (16,), (0.125, 1.0), 2, 1, 1280, 2000
+        lengths, scales, seeds, epochs, samples, images = (16,), (0.125, 1.0), 2, 1, 2560, 2000
     path = runs / "features.safetensors"
     start = report.once(runs / "features.json", partial(cifar_features.extract, path, epochs, images))
     print(start)
-    content: dict[str, Any] = {"features": start, "H": {}, "cells": {}}
-    training = Training(samples=samples)
+    content: dict[str, Any] = {"features": start, "H": {}, "rates": {}, "cells": {}}
+    training = Training(samples=samples, batch=256)
     for length in lengths:
         features, kept = Features.load(path, length), runs / f"h-{length}.safetensors"
         learned = report.once(runs / f"h-{length}.json", partial(learn_h, kept, features, length, seeds, epochs))
@@ -200,8 +213,11 @@ def main(
                 "ranks": report.once(runs / f"{name}-ranks.json", partial(ranks, stack, features)),
             }
             for network, scale in points(state, length, scales):
-                point = f"{name}-{network}-{scale}"
-                cell = partial(imitate, stack, features, network, scale, training)
+                point, tried = f"{name}-{network}-{scale}", f"{name}-{network}"
+                choice = partial(rates, stack, features, network, training)
+                content["rates"][tried] = report.once(runs / f"{tried}-rates.json", choice)
+                chosen = replace(training, rates=(content["rates"][tried]["best"],))
+                cell = partial(imitate, stack, features, network, scale, chosen)
                 content["cells"][point] = report.once(runs / f"{point}.json", cell) | {"state": state}
                 shown = content["cells"][point]
                 print(point, [f"{error:.3g}" for error in shown["final"]], shown["seconds"], flush=True)
