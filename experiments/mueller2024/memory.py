@@ -68,7 +68,7 @@ class KernelsHeld(nn.Module):
 
 
 def network(name: str, runs: Path, seen: int = 0) -> nn.Module:
-    """A row's network: that of a run, or its picture by another way; few gates are chosen by so many training bursts."""
+    """A row's network: that of a run, or its picture by another way; so many training bursts choose few gates."""
     found = weights.load(runs / f"{name.split(',')[0]}-seed0" / "weights.safetensors")
     assert isinstance(found, PaperDenoiser)
     if name.endswith(HELD):
