@@ -1,7 +1,7 @@
 """All repetitions of a sweep as one program: parameters stacked on a leading axis of seeds, every product batched.
 
 A stack trains as its networks would one by one with `torch.optim.SGD` (tests/experiments/test_galanti.py), without the
-overhead of small products. `Merged` spells the embedding method so that its huge linear layers meet before any sample.
+overhead of small products; networks of linear layers alone by hand (`fused`), all others by vmap and autograd.
 """
 
 import itertools
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from experiments.galanti2020 import fused
+from experiments.galanti2020.merged import Merged
 from fastweights.embedding import EmbeddingNetwork
 from fastweights.network import HyperNetwork
 
@@ -36,6 +38,7 @@ class Stack:
         for parameter in self.parameters.values():
             parameter.requires_grad_()
         self.momenta: list[Tensor] = []
+        self._tape = fused.Tape() if fused.covers(self.module) else None
         self._forward = vmap(lambda parameters, inputs: functional_call(self.module, parameters, inputs))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -51,6 +54,12 @@ class Stack:
         self, inputs: tuple[Tensor, ...], target: Tensor, loss: Loss, rate: float, momentum: float = 0.0
     ) -> Tensor:
         """One step of gradient descent of every network on its own batch; the losses (S) before it."""
+        if self._tape is not None and not momentum and all(x.ndim == 3 for x in inputs):
+            weights = {name: parameter.detach() for name, parameter in self.parameters.items()}
+            losses = vmap(loss)(fused.forward(self.module, weights, inputs, self._tape), target)
+            losses.sum().backward()
+            self._tape.descend(rate)
+            return losses.detach()
         losses = self.losses(inputs, target, loss)
         parameters = list(self.parameters.values())
         gradients = torch.autograd.grad(losses.sum(), parameters)
@@ -61,30 +70,6 @@ class Stack:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(gradient, alpha=rate)
         return losses.detach()
-
-
-class Merged(nn.Module):
-    """An `EmbeddingNetwork` in a cheaper order: `W [x ; V u + v] + b = W_x x + (W_e V) u + (W_e v + b)`.
-
-    Nothing stands between e's last layer and q's first, so W_e V is formed once a batch (10 x 100 numbers in Fig. 1)
-    and the embedding of 10,000 numbers never. Same parameters, same function, same gradients.
-    """
-
-    def __init__(self, network: EmbeddingNetwork):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """q([x ; e(context)]); x (B, i), or (B, N, i) with the same context for N of them."""
-        encoder, primary = self.network.encoder, self.network.primary
-        assert isinstance(encoder, nn.Sequential)
-        assert isinstance(primary, nn.Sequential)
-        last, first = encoder[-1], primary[0]
-        assert isinstance(last, nn.Linear)
-        assert isinstance(first, nn.Linear)
-        of_x, of_embedding = first.weight[:, : x.shape[-1]], first.weight[:, x.shape[-1] :]
-        beside = encoder[:-1](context) @ (of_embedding @ last.weight).mT + (of_embedding @ last.bias + first.bias)
-        return primary[1:](x @ of_x.mT + (beside if x.ndim == beside.ndim else beside.unsqueeze(-2)))
 
 
 class Grouped(nn.Module):

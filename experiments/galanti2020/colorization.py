@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.galanti2020 import cifar, start, sweep
-from experiments.galanti2020.batched import Grouped, Merged, Stack, layers
+from experiments.galanti2020.batched import Grouped, Stack, layers
+from experiments.galanti2020.merged import Merged
 from experiments.galanti2020.sweep import EPOCHS_KEPT, Given, Job, Options, summary
 from fastweights import EmbeddingNetwork, HyperNetwork
 

@@ -13,6 +13,7 @@ from torch import nn
 from experiments.galanti2020 import (
     assumption1,
     embedding_size,
+    fused,
     mnist,
     predicted_parameters,
     rotation,
@@ -23,7 +24,7 @@ from experiments.galanti2020 import layers as layer_sweep
 from experiments.galanti2020.batched import Stack, embedding_method, hypernetwork, layers
 from experiments.galanti2020.synthetic import KINDS, Data, Target
 from experiments.galanti2020.synthetic import run as synthetic_run
-from fastweights import HyperNetwork
+from fastweights import HyperNetwork, head_modules
 
 
 def plain(network):
@@ -46,6 +47,8 @@ def loop(network, batches, rate, momentum):
 
 NETWORKS = {
     "hypernetwork": lambda: hypernetwork((7, 5, 3), (6, 9, 8)),
+    "one output": lambda: hypernetwork((7, 5, 1), (6, 9, 8)),
+    "matrices of their own": lambda: hypernetwork((7, 5, 3), (6, 9, 8)),
     "embedding method": lambda: embedding_method((7, 5, 3), (6, 9, 8, 11)),
     "shallow": lambda: layers(7, 5, 3),
 }
@@ -53,10 +56,14 @@ NETWORKS = {
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_stack_trains_as_single_seeds_do(name, momentum):
+def test_a_stack_trains_as_single_seeds_do(name, momentum, monkeypatch):
     torch.manual_seed(0)
+    if name == "matrices of their own":  # as large ones have
+        monkeypatch.setattr(head_modules, "ALONE", 0)
     networks = [NETWORKS[name]().double() for _ in range(3)]
-    sizes = (7, 3) if name == "shallow" else (7, 6, 3)
+    assert fused.covers(networks[0])  # without momentum; with it the step is vmap's
+    outputs = 1 if name == "one output" else 3
+    sizes = (7, outputs) if name == "shallow" else (7, 6, outputs)
     batches = [[torch.randn(3, 13, size, dtype=torch.float64) for size in sizes] for _ in range(6)]
     stack = Stack(networks)
     for *inputs, y in batches:

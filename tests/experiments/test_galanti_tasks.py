@@ -19,7 +19,7 @@ from experiments.galanti2020 import (
     rotation_embedding,
     sweep,
 )
-from experiments.galanti2020.batched import Merged
+from experiments.galanti2020.merged import Merged
 
 
 def options(tmp_path, **changes):
