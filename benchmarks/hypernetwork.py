@@ -2,9 +2,10 @@
 
 Command: `python -m benchmarks.hypernetwork`, 2 minutes on a quiet machine; writes results/benchmark_hypernetwork.json.
 A 64-64-64-1 network with 8,385 weights from 64 features by a linear head, for 128 contexts of one sample and for 32
-contexts of 256 samples; a ResNet with a context for each of 32 images. Times are medians of 7 in one process,
-alternating between the ways; extra memory is the peak above the inputs, each way in a process of its own (Linux), also
-for 4,096 contexts, where it is above 100 MiB.
+contexts of 256 samples; a ResNet with a context for each of 32 images. Times are medians of 7 in one process, the ways
+taking turns, each run once untimed before: what follows a library's loop would find threads asleep and caches cold.
+Extra memory is the peak above the inputs, each way in a process of its own (Linux), also for 4,096 contexts, where it
+is above 100 MiB.
 hyperlight and hypnettorch (extra `bench`) have one set of weights a call, so they loop over contexts; hyper-nn is left
 out, as it brings JAX. Refuses to time when ways that share weights do not agree.
 """
@@ -245,7 +246,7 @@ def measure(case: str, repeats: int) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "routes": found["HyperNetwork"].network.routes(x, context, grouped=True)}  # type: ignore[union-attr, operator]
     for mode in ("forward", "backward"):
         calls = {name: partial(step, way, x, context, mode == "backward") for name, way in found.items()}
-        times = milliseconds(calls, repeats)  # type: ignore[arg-type]
+        times = milliseconds(calls, repeats, warm=True)  # type: ignore[arg-type]
         best = min(value for name, value in times.items() if name != "HyperNetwork")
         row[mode] = {
             "milliseconds": {name: round(value, 2) for name, value in times.items()},

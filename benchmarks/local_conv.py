@@ -81,11 +81,16 @@ def step(way: Way, frames: Tensor, kernels: Tensor, upsample: int, backward: boo
     kernels.requires_grad_(False)
 
 
-def milliseconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median of every call, the calls taking turns."""
+def milliseconds(calls: dict[str, Callable[[], object]], repeats: int, warm: bool = False) -> dict[str, float]:
+    """Median of every call, the calls taking turns; `warm` runs each once more, untimed, before it is timed.
+
+    Without, a call finds caches and threads as the one before it left them, always the same one.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
+            if warm:
+                call()
             start = time.perf_counter()
             call()
             if turn:  # the first compiles and warms up

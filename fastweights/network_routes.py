@@ -22,20 +22,24 @@ from fastweights.network_products import Order, Predicted, PredictedTensor
 
 Route = Literal["auto", "materialise", "reassociate", "vmap", "loop"]
 
-# Modules that treat every sample (axis 0) by itself, whatever the number of samples.
-ELEMENTWISE = (
-    *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
-    *(nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid),
-    nn.Dropout,
-)
-SAMPLEWISE = (
-    *ELEMENTWISE,
-    *(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.Upsample, nn.PixelShuffle),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
-)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS[:3])
+# Sets: every module is looked up at every call.
+ELEMENTWISE = frozenset(
+    (
+        *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
+        *(nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.Tanhshrink),
+        *(nn.LogSigmoid, nn.Dropout),
+    )
+)
+# Modules that treat every sample (axis 0) by itself, whatever the number of samples.
+SAMPLEWISE = ELEMENTWISE | frozenset(
+    (
+        *(nn.Linear, *NORMS, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+        *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.Upsample, nn.PixelShuffle),
+        *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+    )
+)
 
 
 def chain(primary: nn.Module, inputs: tuple[Any, ...]) -> list[tuple[str, nn.Module]] | None:
@@ -72,7 +76,7 @@ def _known(module: nn.Module) -> bool:
         return module.padding_mode == "zeros"
     if type(module) in BATCH_NORMS:
         return not batch_statistics(module)
-    return type(module) in (nn.Linear, *SAMPLEWISE, *NORMS)
+    return type(module) in SAMPLEWISE
 
 
 def batch_statistics(module: nn.Module) -> bool:
