@@ -1,5 +1,6 @@
 """CIFAR-10 images from FASTWEIGHTS_DATA, in the official order."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -13,8 +14,12 @@ SIDE, A_SHEET = 32, 100  # pixels; images a side of a sheet
 
 
 def images(part: str) -> tuple[UInt8[Tensor, "n 3 32 32"], Int[Tensor, " n"]]:
-    """Images and their labels: part is "train" (50,000) or "test" (10,000)."""
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "cifar10"
+    """Images and their labels: part is "train" (50,000) or "test" (10,000); read once a process, so not to write to."""
+    return _images(Path(os.environ["FASTWEIGHTS_DATA"]) / "cifar10", part)
+
+
+@functools.cache
+def _images(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     names = [f"data_batch_{number}" for number in range(1, 6)] if part == "train" else ["test_batch"]
     sheets = [np.asarray(Image.open(folder / f"{name}.webp").convert("RGB")) for name in names]
     tiles = [sheet.reshape(A_SHEET, SIDE, A_SHEET, SIDE, 3).swapaxes(1, 2) for sheet in sheets]

@@ -1,5 +1,6 @@
 """Every experiment runs from end to end on a small scale, and writes what it says."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.denoiser import ablation
+from experiments.denoiser import ablation, motion_suite
 from experiments.denoiser.real_burst import by_region, figures
 from experiments.mueller2024 import basis_cost, fm_dynamics
 from experiments.mueller2024.small_networks import shuffled
@@ -20,7 +21,7 @@ from fastweights.burst.models import ModelConfig, build
 ROOT = Path(__file__).parents[2]
 
 
-def run(module, *arguments, data=None):
+def as_a_command(module, *arguments, data=None):
     environment = {name: value for name, value in os.environ.items() if name != "FASTWEIGHTS_DATA"}
     environment |= {} if data is None else {"FASTWEIGHTS_DATA": str(data)}
     command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
@@ -29,13 +30,35 @@ def run(module, *arguments, data=None):
     return done.stdout
 
 
-def test_single_frame(data):
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The same in this process: half the time of a small run goes into its imports."""
+
+    def call(module, *arguments, data=None):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.delenv("FASTWEIGHTS_DATA", raising=False)
+        if data is not None:
+            monkeypatch.setenv("FASTWEIGHTS_DATA", str(data))
+        threads = torch.get_num_threads()
+        try:
+            importlib.import_module(f"experiments.{module}").app([str(word) for word in arguments])
+        except SystemExit as end:
+            if end.code:
+                raise
+        finally:
+            torch.set_num_threads(threads)
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_single_frame(run, data):
     assert "one frame" in run("mueller2024.single_frame", "--smoke", data=data)
 
 
 def test_paper_protocol(data, tmp_path):
     small = ("--steps", 2, "--width", 4, "--post", 4, "--bursts", 2)
-    shown = run(
+    shown = as_a_command(
         "mueller2024.paper_protocol", *small, "--out", tmp_path / "run", "--result", tmp_path / "r.json", data=data
     )
     result = json.loads((tmp_path / "r.json").read_text())
@@ -44,7 +67,7 @@ def test_paper_protocol(data, tmp_path):
     assert f"{result['psnr']['network']:6.2f} dB" in shown
 
 
-def test_converted_networks(tmp_path):
+def test_converted_networks(run, tmp_path):
     if "kpn" not in weights.available():
         pytest.skip("no weights named kpn ship")
     run("mueller2024.converted_networks", "--smoke", "--result", tmp_path / "r.json")
@@ -53,7 +76,7 @@ def test_converted_networks(tmp_path):
     assert all("saves nothing" in line for line in row["layers"])
 
 
-def test_folded_ranks(data, tmp_path):
+def test_folded_ranks(run, data, tmp_path):
     if "kpn" not in weights.available():
         pytest.skip("no weights named kpn ship")
     run("mueller2024.folded_ranks", "--smoke", "--result", tmp_path / "r.json", data=data)
@@ -63,7 +86,7 @@ def test_folded_ranks(data, tmp_path):
     assert set(result["by gates"]) == {"4", "8"}
 
 
-def test_memory(data, tmp_path):
+def test_memory(run, data, tmp_path):
     for name, changes in (("kpn", {}), ("kpn-from-8", {"features": 8}), ("gated-8", {"kind": "gated", "maps": 8})):
         config = ModelConfig(width=4, post=4, **changes)
         (folder := tmp_path / f"{name}-seed0").mkdir()
@@ -77,7 +100,7 @@ def test_memory(data, tmp_path):
     assert all(row["training seconds"] > 0 and row["inference seconds"] > 0 for row in rows.values())
 
 
-def test_movielens(data, tmp_path):
+def test_movielens(run, data, tmp_path):
     run("mueller2024.movielens", "--smoke", "--result", tmp_path / "r.json", data=data)
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["ratings"] == 5000
@@ -87,7 +110,7 @@ def test_movielens(data, tmp_path):
         assert row["ms_per_epoch"] > 0
 
 
-def test_fm_dynamics(data, tmp_path):
+def test_fm_dynamics(run, data, tmp_path):
     paths = ("--result", tmp_path / "r.json", "--picture", tmp_path / "p.png")
     run("mueller2024.fm_dynamics", "--smoke", *paths, data=data)
     rows = json.loads((tmp_path / "r.json").read_text())["runs"]
@@ -124,14 +147,15 @@ def test_regions_of_a_real_burst_are_told_apart():
     assert figures(truth + 1e-6, truth)["psnr"] > 60
 
 
-def test_fixed_pattern(data, tmp_path):
+def test_fixed_pattern(run, data, tmp_path):
     run("denoiser.fixed_pattern", "--result", tmp_path / "r.json", data=data)
     bursts = json.loads((tmp_path / "r.json").read_text())["bursts"]
     assert all(abs(row["common to far frames"]) < 0.01 for row in bursts["simulated, no pattern"].values())
     assert all(row["common to far frames"] > 0.1 for row in bursts["simulated, with a pattern"].values())
 
 
-def test_motion_suite(data, tmp_path):
+def test_motion_suite(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(motion_suite, "SIDE", 128)
     run("denoiser.motion_suite", "--count", 1, "--result", tmp_path / "r.json", data=data)
     kinds = json.loads((tmp_path / "r.json").read_text())["kinds"]
     assert set(kinds["one black frame"]) == {
@@ -144,7 +168,7 @@ def test_motion_suite(data, tmp_path):
     }
 
 
-def test_fig3_random(tmp_path):
+def test_fig3_random(run, tmp_path):
     kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
     shown = run("mueller2024.fig3_random", "--smoke", *kept)
     cells = json.loads((tmp_path / "r.json").read_text())["cells"]
@@ -159,7 +183,7 @@ def test_fig3_random(tmp_path):
     assert len(run("mueller2024.fig3_random", "--smoke", *kept).splitlines()) == len(shown.splitlines()) - len(cells)
 
 
-def test_conditioning(data, tmp_path):
+def test_conditioning(run, data, tmp_path):
     shown = run("conditioning", "--smoke", "--result", tmp_path / "r.json", data=data)
     methods = json.loads((tmp_path / "r.json").read_text())["methods"]
     assert len(methods) == 7
@@ -170,7 +194,7 @@ def test_conditioning(data, tmp_path):
     assert len(again.splitlines()) == len(shown.splitlines()) - 7
 
 
-def test_layers_that_learn(data, tmp_path):
+def test_layers_that_learn(run, data, tmp_path):
     run("mueller2024.layers_that_learn", "--smoke", "--result", tmp_path / "r.json", data=data)
     parts = json.loads((tmp_path / "r.json").read_text())["parts"]
     without_context = {"HyperHead", "siren", "with_inverse", "StaticHyperConv2d"}
@@ -190,7 +214,7 @@ def test_shuffled_contexts_are_those_of_the_sample_before():
     assert not torch.allclose(mixed, layer(x, context))
 
 
-def test_theorems(tmp_path):
+def test_theorems(run, tmp_path):
     run("mueller2024.theorems", "--seeds", 3, "--result", tmp_path / "r.json")
     found = json.loads((tmp_path / "r.json").read_text())
     for name in ("Theorem 3.1", "Corollary 3.2"):
@@ -199,13 +223,13 @@ def test_theorems(tmp_path):
         assert 0 <= found[name]["largest difference"] < 1e-12
 
 
-def test_the_list_of_claims():
+def test_the_list_of_claims(run):
     done = subprocess.run([sys.executable, "-m", "experiments"], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "\npython -m experiments.mueller2024.theorems\n" in done.stdout
     assert "docs/reproduction.md" in done.stdout
 
 
-def test_ablation_makes_the_rows_that_the_result_lacks(data, tmp_path):
+def test_ablation_makes_the_rows_that_the_result_lacks(run, data, tmp_path):
     small = ("--steps", 1, "--count", 2, "--patch", 32, "--result", tmp_path / "r.json")
     run("denoiser.ablation", *small, data=data)
     result = json.loads((tmp_path / "r.json").read_text())
@@ -218,27 +242,19 @@ def test_ablation_makes_the_rows_that_the_result_lacks(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_survival(data, tmp_path):
-    run(
-        "denoiser.survival",
-        "--steps",
-        6,
-        "--every",
-        2,
-        "--kills",
-        1,
-        "--width",
-        4,
-        "--result",
-        tmp_path / "r.json",
-        data=data,
-    )
+def test_survival(run, data, tmp_path):
+    # Every process reads the photos, so there are few.
+    (photos := tmp_path / "train" / "wikipedia38").mkdir(parents=True)
+    for photo in sorted((data / "train" / "wikipedia38").glob("*.webp"))[:5]:
+        (photos / photo.name).symlink_to(photo)
+    small = ("--steps", 6, "--every", 2, "--kills", 1, "--width", 4)
+    run("denoiser.survival", *small, "--result", tmp_path / "r.json", data=tmp_path)
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["same weights"]
     assert result["same losses"]
 
 
-def test_attention_gates(data, tmp_path):
+def test_attention_gates(run, data, tmp_path):
     kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
     run("mueller2024.attention_gates", "--smoke", *kept, data=data)
     result = json.loads((tmp_path / "r.json").read_text())
@@ -255,7 +271,7 @@ def test_attention_gates(data, tmp_path):
     assert (tmp_path / "f.png").stat().st_size > 1000
 
 
-def test_fold(data, tmp_path):
+def test_fold(run, data, tmp_path):
     torch.manual_seed(0)
     config = ModelConfig(width=4, post=24)
     weights.save_weights(tmp_path / "kpn.safetensors", build(config), config, {})
@@ -271,7 +287,7 @@ def test_fold(data, tmp_path):
     assert (tmp_path / "f.png").stat().st_size > 1000
 
 
-def test_fig3_cifar(data, tmp_path):
+def test_fig3_cifar(run, data, tmp_path):
     kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
     run("mueller2024.fig3_cifar", "--smoke", *kept, data=data)
     result = json.loads((tmp_path / "r.json").read_text())
@@ -288,7 +304,7 @@ def test_fig3_cifar(data, tmp_path):
     assert (tmp_path / "f.png").stat().st_size > 1000
 
 
-def test_basis_cost(tmp_path):
+def test_basis_cost(run, tmp_path):
     run("mueller2024.basis_cost", "--smoke", "--result", tmp_path / "r.json")
     networks = json.loads((tmp_path / "r.json").read_text())["networks"]
     basis, large, small = (networks[name] for name in ("90 basis kernels, K = 15", "kernels, K = 15", "kernels, K = 5"))
