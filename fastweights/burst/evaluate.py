@@ -13,7 +13,6 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 import fastweights
 from fastweights.burst import cases, images, methods, report, weights
@@ -41,6 +40,9 @@ class Score:
 
 def compare(case: Case, picture: Float[Tensor, "c h w"]) -> tuple[float, float]:
     """PSNR in dB and SSIM (Wang et al. 2004, Gaussian window, torchmetrics) of a picture."""
+    # Here, because it imports for a second, and most commands compare nothing.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     level = torch.tensor([case.white])
     found = psnr(
         picture[None],

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from fastweights.burst.transfer import kpn_encode, srgb_encode
 
@@ -154,6 +153,9 @@ def psnr(
             picture = picture / white_level.reshape(-1, *[1] * (picture.ndim - 1))
         picture = _crop(encode(picture), border)
         return (picture.clamp(0, 1) if clip else picture).flatten(1)
+
+    # Here, because it imports for a second, and most commands need no PSNR.
+    from torchmetrics.functional.image import peak_signal_noise_ratio
 
     # torchmetrics takes the range from the data unless it is told.
     return peak_signal_noise_ratio(ready(a), ready(b), data_range=1.0, reduction="elementwise_mean", dim=1)
