@@ -1,6 +1,5 @@
 """Every experiment runs from end to end on a small scale, and writes what it says."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -10,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.denoiser import ablation, motion_suite
-from experiments.denoiser.real_burst import by_region, figures
 from experiments.mueller2024 import basis_cost, fm_dynamics, memory
 from experiments.mueller2024.small_networks import shuffled
 from fastweights import convert_fm, zoo
@@ -28,28 +25,6 @@ def as_a_command(module, *arguments, data=None):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """The same in this process: half the time of a small run goes into its imports."""
-
-    def call(module, *arguments, data=None):
-        monkeypatch.chdir(ROOT)
-        monkeypatch.delenv("FASTWEIGHTS_DATA", raising=False)
-        if data is not None:
-            monkeypatch.setenv("FASTWEIGHTS_DATA", str(data))
-        threads = torch.get_num_threads()
-        try:
-            importlib.import_module(f"experiments.{module}").app([str(word) for word in arguments])
-        except SystemExit as end:
-            if end.code:
-                raise
-        finally:
-            torch.set_num_threads(threads)
-        return capsys.readouterr().out
-
-    return call
 
 
 def test_single_frame(run, data):
@@ -137,39 +112,6 @@ def test_a_hypernetwork_on_ids_is_the_layer_on_vectors():
         torch.testing.assert_close(forward(ids), machine(x)[:, 0])
 
 
-def test_regions_of_a_real_burst_are_told_apart():
-    torch.manual_seed(0)
-    truth = torch.full((3, 160, 320), 0.2)
-    truth[:, :, 160:] += 0.1 * torch.rand(3, 160, 160)
-    noisy = truth.clone()
-    noisy[:, :, :160] += 0.01 * torch.randn(3, 160, 160)
-    found = by_region(noisy, truth)
-    assert found["textured"] == 0
-    assert found["flat"] > 1
-    assert figures(truth + 1e-6, truth)["psnr"] > 60
-
-
-def test_fixed_pattern(run, data, tmp_path):
-    run("denoiser.fixed_pattern", "--result", tmp_path / "r.json", data=data)
-    bursts = json.loads((tmp_path / "r.json").read_text())["bursts"]
-    assert all(abs(row["common to far frames"]) < 0.01 for row in bursts["simulated, no pattern"].values())
-    assert all(row["common to far frames"] > 0.1 for row in bursts["simulated, with a pattern"].values())
-
-
-def test_motion_suite(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(motion_suite, "SIDE", 128)
-    run("denoiser.motion_suite", "--count", 1, "--result", tmp_path / "r.json", data=data)
-    kinds = json.loads((tmp_path / "r.json").read_text())["kinds"]
-    assert set(kinds["one black frame"]) == {
-        "one frame",
-        "shifts",
-        "register",
-        "without it",
-        "no noise",
-        "cost of the bad frame",
-    }
-
-
 def test_fig3_random(run, tmp_path):
     kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
     shown = run("mueller2024.fig3_random", "--smoke", *kept)
@@ -231,31 +173,7 @@ def test_the_list_of_claims(run):
     assert "docs/reproduction.md" in done.stdout
 
 
-def test_ablation_makes_the_rows_that_the_result_lacks(run, data, tmp_path):
-    small = ("--steps", 1, "--count", 2, "--patch", 32, "--result", tmp_path / "r.json")
-    run("denoiser.ablation", *small, data=data)
-    result = json.loads((tmp_path / "r.json").read_text())
-    assert set(result["psnr"]) == {"mean of the frames", *ablation.ROWS}
-    kept = result["psnr of each burst"].pop("one kernel for the colours")
-    (tmp_path / "r.json").write_text(json.dumps(result))
-    shown = run("denoiser.ablation", *small, data=data)
-    assert json.loads((tmp_path / "r.json").read_text())["psnr of each burst"]["one kernel for the colours"] == kept
-    assert "as shipped ━" not in shown
-
-
 @pytest.mark.slow
-def test_survival(run, data, tmp_path):
-    # Every process reads the photos, so there are few.
-    (photos := tmp_path / "train" / "wikipedia38").mkdir(parents=True)
-    for photo in sorted((data / "train" / "wikipedia38").glob("*.webp"))[:5]:
-        (photos / photo.name).symlink_to(photo)
-    small = ("--steps", 6, "--every", 2, "--kills", 1, "--width", 4)
-    run("denoiser.survival", *small, "--result", tmp_path / "r.json", data=tmp_path)
-    result = json.loads((tmp_path / "r.json").read_text())
-    assert result["same weights"]
-    assert result["same losses"]
-
-
 def test_attention_gates(run, data, tmp_path):
     kept = ("--runs", tmp_path / "runs", "--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
     run("mueller2024.attention_gates", "--smoke", *kept, data=data)
