@@ -131,16 +131,16 @@ class _TwoLayers(Function):
     ) -> Any:
         ctx.save_for_backward(outer, bias, inner, inner_bias)
         ctx.tape = tape
-        shift = torch.baddbmm(bias.unsqueeze(-1), outer, inner_bias.unsqueeze(-1))
-        return torch.bmm(outer, inner), shift.squeeze(-1)
+        # Rows times matrices here and below: several times as fast as matrices times columns.
+        shift = torch.baddbmm(bias.unsqueeze(1), inner_bias.unsqueeze(1), outer.mT)
+        return torch.bmm(outer, inner), shift.squeeze(1)
 
     @staticmethod
     def backward(ctx: Any, of_merged: Tensor, of_shift: Tensor) -> Any:
         outer, bias, inner, inner_bias = ctx.saved_tensors
-        column = of_shift.unsqueeze(-1)
         of_outer = torch.bmm(of_merged, inner.mT, out=ctx.tape.room(outer, *outer.shape))
-        of_outer.baddbmm_(column, inner_bias.unsqueeze(1))
-        of_inner_bias = torch.bmm(outer.mT, column).squeeze(-1)
+        of_outer.baddbmm_(of_shift.unsqueeze(-1), inner_bias.unsqueeze(1))
+        of_inner_bias = torch.bmm(of_shift.unsqueeze(1), outer).squeeze(1)
         # The outer weight last: the inner one's gradient is a product with its old value.
         ctx.tape.change(inner, outer.mT, of_merged)
         for weight, gradient in ((inner_bias, of_inner_bias), (bias, of_shift), (outer, of_outer)):
@@ -185,7 +185,6 @@ class _Predicted(Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, code, templates, base, flat, parts = ctx.saved_tensors
         k, j = templates.shape[1:3]
-        # Rows times matrices: several times as fast as matrices times columns, where they are so small.
         of_code = torch.bmm(gradient.reshape(-1, 1, j), parts.view(-1, k, j).mT).view_as(code)
         of_parts = torch.mul(code.unsqueeze(-1), gradient.unsqueeze(-2), out=parts.view(*code.shape, j)).flatten(2)
         of_x = torch.bmm(gradient, base).baddbmm_(of_parts, flat) if ctx.needs_input_grad[0] else None
