@@ -1,4 +1,4 @@
-"""`HyperNetwork` against vmap, a batched product written by hand, and two libraries: time and extra memory.
+"""`HyperNetwork` against vmap, a batched product written by hand, and three libraries: time and extra memory.
 
 Command: `python -m benchmarks.hypernetwork`, 2 minutes on a quiet machine; writes results/benchmark_hypernetwork.json.
 A 64-64-64-1 network with 8,385 weights from 64 features by a linear head, for 128 contexts of one sample and for 32
@@ -6,8 +6,9 @@ contexts of 256 samples; a ResNet with a context for each of 32 images. Times ar
 taking turns, each run once untimed before: what follows a library's loop would find threads asleep and caches cold.
 Extra memory is the peak above the inputs, each way in a process of its own (Linux), also for 4,096 contexts, where it
 is above 100 MiB.
-hyperlight and hypnettorch (extra `bench`) have one set of weights a call, so they loop over contexts; hyper-nn is left
-out, as it brings JAX. Refuses to time when ways that share weights do not agree.
+hyperlight, hypnettorch (extra `bench`) and hyper-nn (`pip install --no-deps hyper-nn`: its half for torch needs none of
+the JAX that it names) have one set of weights a call, so they loop over contexts. Refuses to time when ways that share
+weights do not agree.
 """
 
 import argparse

@@ -139,6 +139,29 @@ class Hypnettorch(nn.Module):
         return torch.stack([self.primary.forward(p, weights=w) for p, w in zip(x.unbind(), weights, strict=True)])
 
 
+class HyperNN(nn.Module):
+    """hyper-nn: weights of one context a call, from a head that one writes oneself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from hypernn.torch import TorchHyperNetwork
+
+        class Network(TorchHyperNetwork):
+            def __init__(self) -> None:
+                super().__init__(mlp())
+                self.head = nn.Linear(FEATURES, self.num_target_parameters)
+
+            def generate_params(self, context: Tensor) -> tuple[Tensor, dict[str, Any]]:
+                return self.head(context), {}
+
+        self.network = Network()
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x (B, N, 64)."""
+        pairs = zip(x.unbind(), context.unbind(), strict=True)
+        return torch.stack([self.network(part, generate_params_kwargs={"context": one}) for part, one in pairs])
+
+
 def ways() -> dict[str, nn.Module]:
     """Every way whose packages are installed; the first three share their weights."""
     torch.manual_seed(0)
@@ -149,7 +172,8 @@ def ways() -> dict[str, nn.Module]:
         with torch.no_grad():
             head.weight.copy_(torch.cat([s.templates.flatten(1).T for s in structures]))  # type: ignore[union-attr, operator]
             head.bias.copy_(torch.cat([s.base.flatten() for s in structures]))  # type: ignore[union-attr, operator]
-    for name, build in (("hyperlight", Hyperlight), ("hypnettorch", Hypnettorch)):
+    libraries = {"hyperlight": Hyperlight, "hypnettorch": Hypnettorch, "hypernn": HyperNN}
+    for name, build in libraries.items():
         if find_spec(name):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
