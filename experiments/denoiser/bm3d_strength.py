@@ -2,14 +2,16 @@
 
 Claim: the strengths that `fastweights.burst.methods` gives it, one for white noise and one for the measured spectrum,
 are those that serve it best, so that a network above it is not above a badly set rival.
-Command: `python -m experiments.denoiser.bm3d_strength`, 6 minutes. Needs FASTWEIGHTS_DATA (training photos).
+Command: `python -m experiments.denoiser.bm3d_strength`, 20 minutes on two threads. Needs FASTWEIGHTS_DATA (training
+photos).
 Measured: results/bm3d_strength.json.
 """
 
+import json
 import os
 from pathlib import Path
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from experiments import report
 from fastweights.burst import baselines, cases, evaluate
@@ -19,8 +21,10 @@ from fastweights.burst.synthesis.photos import load_photos, split
 RESULT = Path("results/bm3d_strength.json")
 STRENGTHS = (0.6, 0.8, 1.0, 1.25, 1.5)
 SETS = ("camera", "camera-mean", "camera-jpeg", "paper")
+NOISES = ("white", "spectrum")
 SEED = 31
-app = App(help=__doc__, help_format="plaintext")
+Rows = dict[str, dict[str, dict[str, float]]]  # by set, noise model and strength
+app = App(help=__doc__, help_format="plaintext", default_parameter=Parameter(consume_multiple=True))
 
 
 def way(spectrum: bool, strength: float) -> Method:
@@ -29,29 +33,35 @@ def way(spectrum: bool, strength: float) -> Method:
 
 
 @app.default
-def main(*, count: int = 24, result: Path = RESULT, smoke: bool = False) -> None:
-    """Print PSNR by set, noise model and strength.
+def main(
+    *,
+    strengths: tuple[float, ...] = STRENGTHS,
+    sets: tuple[str, ...] = SETS,
+    count: int = 24,
+    result: Path = RESULT,
+    smoke: bool = False,
+) -> None:
+    """Print PSNR by set, noise model and strength; the result file keeps other strengths of as many bursts.
 
     Args:
+        strengths: factors of the noise's standard deviation.
+        sets: of bursts, see `fastweights evaluate`.
         count: Bursts of a set.
         result: The JSON file written.
         smoke: One small burst of one set, for a test.
     """
     _, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
-    sets, count, patch = (SETS[:1], 1, 32) if smoke else (SETS, count, 128)
-    rows: dict[str, dict[str, dict[str, float]]] = {}
+    sets, count, patch = (SETS[:1], 1, 32) if smoke else (sets, count, 128)
+    known = json.loads(result.read_text()) if result.exists() else {}
+    rows: Rows = known["psnr by strength"] if known.get("bursts of a set") == count else {}
     for name in sets:
-        ways = {
-            f"{noise}, {strength}": way(noise == "spectrum", strength)
-            for noise in ("white", "spectrum")
-            for strength in STRENGTHS
-        }
+        ways = {f"{noise}, {one}": way(noise == "spectrum", one) for noise in NOISES for one in strengths}
         scores, _ = evaluate.evaluate(cases.cases(name, held_back, SEED, patch), count, ways)
-        for noise in ("white", "spectrum"):
-            row = {str(strength): scores[f"{noise}, {strength}"].psnr for strength in STRENGTHS}
-            rows.setdefault(name, {})[noise] = row
+        for noise in NOISES:
+            row = rows.setdefault(name, {}).setdefault(noise, {})
+            row |= {str(one): round(scores[f"{noise}, {one}"].psnr, 2) for one in strengths}
             print(f"{name:12} {noise:9}", row, flush=True)
-    report.write(result, {"bursts of a set": count, "psnr by strength": rows})
+        report.write(result, {"bursts of a set": count, "psnr by strength": rows})
 
 
 if __name__ == "__main__":

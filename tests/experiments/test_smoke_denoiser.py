@@ -27,6 +27,16 @@ def test_fixed_pattern(run, data, tmp_path):
     assert all(row["common to far frames"] > 0.1 for row in bursts["simulated, with a pattern"].values())
 
 
+def test_bm3d_strength(run, data, tmp_path):
+    run("denoiser.bm3d_strength", "--smoke", "--result", tmp_path / "r.json", data=data)
+    rows = json.loads((tmp_path / "r.json").read_text())["psnr by strength"]
+    assert rows["camera"]["spectrum"]["1.25"] > rows["camera"]["spectrum"]["0.6"]
+    # What was found stays, and other strengths come beside it.
+    run("denoiser.bm3d_strength", "--smoke", "--strengths", 2.0, "--result", tmp_path / "r.json", data=data)
+    again = json.loads((tmp_path / "r.json").read_text())["psnr by strength"]
+    assert set(again["camera"]["white"]) == {"0.6", "0.8", "1.0", "1.25", "1.5", "2.0"}
+
+
 def test_motion_suite(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(motion_suite, "SIDE", 128)
     run("denoiser.motion_suite", "--count", 1, "--result", tmp_path / "r.json", data=data)
