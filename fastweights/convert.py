@@ -156,8 +156,7 @@ def model(
         inputs: example inputs; with them the report measures cost and difference, in eval mode.
         method: of a truncation, see `to_gated`.
         weighted: the codes of the inputs say what a truncation keeps; it then covers whole predicted weights too.
-        strict: every layer has to convert, and there has to be one: raises what `to_gated` says, TypeError or, for more
-            than `rank` gates without fixed layers on both sides, ValueError.
+        strict: every layer has to convert, and there has to be one: raises the TypeError of `to_gated`.
 
     Raises ValueError for weighted=True without inputs.
 
