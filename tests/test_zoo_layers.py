@@ -114,6 +114,18 @@ def test_the_dynamic_filter_network_for_moving_digits_has_the_published_number_o
     assert count(zoo.DynamicFilterNetwork()) == 637_361
 
 
+def test_the_dynamic_filter_network_starts_as_the_published_one():
+    """Lasagne's HeUniform and biases of zero; so a frame is still seen by the last of the layers."""
+    torch.manual_seed(0)
+    network = zoo.DynamicFilterNetwork()
+    for conv in (layer for layer in network.modules() if isinstance(layer, nn.Conv2d)):
+        assert conv.weight.std().item() == pytest.approx(conv.weight[0].numel() ** -0.5, rel=0.15)
+        assert (conv.bias == 0).all()
+    frames = torch.rand(4, 1, 16, 16)
+    before_softmax = network.filter.predictor[0](network.decoder(network.encoder(frames)))
+    assert before_softmax.std(0).mean() > 1e-3
+
+
 def test_dynamic_filters_are_averages():
     for local in (True, False):
         layer, x = zoo.DynamicFilter(3, local=local), torch.randn(2, 1, 5, 6)
