@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from fastweights import PredictedWeight, zoo
 from fastweights.axes import Sequence
 from fastweights.codes import Sliced
 from fastweights.ops import table
-from fastweights.structures import Outer, softmax
+from fastweights.structures import Mixture, Outer, softmax
 
 RESULT = Path("results/benchmark_fast_ways.json")
 Case = tuple[dict[str, Callable[..., Tensor]], tuple[Tensor, ...]]
@@ -33,9 +33,10 @@ Case = tuple[dict[str, Callable[..., Tensor]], tuple[Tensor, ...]]
 def cond_conv(b: int, channels: int, size: int, experts: int) -> Case:
     """CondConv, 3 x 3: the kernels mixed, or what the experts make of x."""
     layer = zoo.CondConv(channels, channels, 3, experts).requires_grad_(False)
+    templates = cast(Mixture, layer.structure).templates
 
     def mixed_outputs(x: Tensor, code: Tensor) -> Tensor:
-        kernels = layer.structure.templates.flatten(0, 1).unflatten(-1, (channels, 3, 3))
+        kernels = templates.flatten(0, 1).unflatten(-1, (channels, 3, 3))
         each = F.conv2d(x, kernels, padding=1).unflatten(1, (experts, channels))
         return torch.einsum("bkjhw,bk->bjhw", each, code[..., 0, 0])
 
@@ -64,12 +65,11 @@ def basis_prediction(frames: int, taps: int, basis: int, size: int) -> Case:
 def gated_kernels(frames: int, taps: int, gates: int, size: int) -> Case:
     """Gates between fixed filters, one output: convolve and sum, or multiply in between and convolve again."""
     layer = zoo.GatedKernelPrediction(frames, taps, gates, out_kernel_size=1).requires_grad_(False)
+    filters, second = (cast(Tensor, side) for side in (layer.structure.v, layer.structure.u))
 
     def by_hand(x: Tensor, code: Tensor) -> Tensor:
-        assert layer.structure.v is not None
-        assert layer.structure.u is not None
-        hidden = F.conv2d(x, layer.structure.v.unflatten(1, (frames, taps, taps)), padding=taps // 2)
-        return F.conv2d(hidden * code, layer.structure.u[..., None, None])
+        hidden = F.conv2d(x, filters.unflatten(1, (frames, taps, taps)), padding=taps // 2)
+        return F.conv2d(hidden * code, second[..., None, None])
 
     ways = {"convolution, sum": _by_table(layer), "convolution, gates, convolution": by_hand}
     return ways | {"gathered": _gathered(layer)}, (
@@ -84,14 +84,14 @@ def slicing(bins: int, numbers: int, grid: int, size: int) -> Case:
     def corners(guide: Tensor, cells: Tensor) -> Tensor:
         where = [(torch.arange(size) + 0.5) * grid / size - 0.5] * 2
         places = [guide * bins - 0.5, where[0][:, None].expand_as(guide), where[1].expand_as(guide)]
-        y = 0
+        terms = []
         for offsets in itertools.product((0, 1), repeat=3):
             at = [place.floor().long() + offset for place, offset in zip(places, offsets, strict=True)]
             weights = [1 - (place - n).abs() for place, n in zip(places, at, strict=True)]
             z, row, column = (n.clamp(0, last - 1) for n, last in zip(at, (bins, grid, grid), strict=True))
             each = [one[a, :, b, c] for one, a, b, c in zip(cells, z, row, column, strict=True)]
-            y = y + torch.stack(each).movedim(-1, 1) * (weights[0] * weights[1] * weights[2])[:, None]
-        return torch.as_tensor(y)
+            terms.append(torch.stack(each).movedim(-1, 1) * (weights[0] * weights[1] * weights[2])[:, None])
+        return torch.stack(terms).sum(0)
 
     ways = {"sample of a volume": lambda guide, cells: Sliced(cells, guide).dense(), "eight corners": corners}
     return ways, (torch.rand(1, size, size), torch.randn(1, bins, numbers, grid, grid))
