@@ -149,6 +149,14 @@ def test_coda_network_for_cifar10_has_the_published_number_of_parameters():
     assert count(fewer) == 2_034_960
 
 
+def test_the_whole_published_network_is_linear_for_each_image():
+    network = zoo.CoDANetwork(temperature=1e-6).double()  # of 10 classes; what small weights give is lifted above zero
+    x = zoo.with_inverse(torch.rand(1, 3, 8, 9, dtype=torch.float64))
+    y = network(x) - network.bias
+    assert y.abs().min() > 1e-2
+    torch.testing.assert_close(torch.einsum("bjihw,bihw->bj", network.linear_map(x), x), y, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("norm", ["squash", "l2"])
 def test_coda_network_is_its_linear_map_and_the_product_of_its_layers(norm):
     """For each image the network is one matrix: found by going back from the classes, and by multiplying all layers."""
