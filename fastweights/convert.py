@@ -21,6 +21,7 @@ from fastweights.cost import Cost, measure
 from fastweights.gated_form import Bound as Bound
 from fastweights.gated_form import CodeMap as CodeMap
 from fastweights.gated_form import Conversion as Conversion
+from fastweights.gated_form import ConvertedLayer as ConvertedLayer
 from fastweights.gated_form import Method as Method
 from fastweights.gated_form import to_gated as to_gated
 from fastweights.kernel_heads import kernel_head as kernel_head
@@ -75,30 +76,6 @@ def _convert_layer(
     target = PredictedWeight(conversion.structure, source.axes, predictor, affine=source.bias_features > 0)
     parameter = next(source.parameters(), None)
     return (target if parameter is None else target.to(parameter.device)), conversion
-
-
-@dataclass(frozen=True)
-class ConvertedLayer:
-    """One line of a report."""
-
-    name: str
-    before: int
-    after: int
-    method: str
-    bound: Bound
-    measured: float | None = None
-    was: str = "predicted weights"
-
-    @property
-    def error(self) -> str:
-        """Exact, or the bound for every code and what was measured."""
-        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
-        measured = "" if self.measured is None else f"; measured on the inputs: {self.measured:.1e} of the weight"
-        return ("exact" if self.bound == Bound(0.0, 0.0) else bound) + measured
-
-    def __str__(self) -> str:
-        saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
-        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {self.error})"
 
 
 @dataclass(frozen=True)

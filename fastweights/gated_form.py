@@ -78,6 +78,30 @@ class Conversion:
     measured: float | None = None
 
 
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One line of a report."""
+
+    name: str
+    before: int
+    after: int
+    method: str
+    bound: Bound
+    measured: float | None = None
+    was: str = "predicted weights"
+
+    @property
+    def error(self) -> str:
+        """Exact, or the bound for every code and what was measured."""
+        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        measured = "" if self.measured is None else f"; measured on the inputs: {self.measured:.1e} of the weight"
+        return ("exact" if self.bound == Bound(0.0, 0.0) else bound) + measured
+
+    def __str__(self) -> str:
+        saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
+        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {self.error})"
+
+
 @singledispatch
 def to_gated(
     structure: Structure,
