@@ -217,13 +217,14 @@ def recurrent(cell: nn.Module, features: int = 64) -> Recurrent:
 GENRES = 19
 ROWS = [
     Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3), steps=400),
-    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=800, rate=1e-2),
+    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=600, rate=1e-2),
     Row("BasisPrediction", tasks.BURST, lambda: zoo.BasisPrediction(4, 3, 8), steps=100),
     Row("SimpleGate", tasks.NOISY, lambda: restorer(zoo.SimpleGate(16), channels=32), steps=500),
     Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16)), steps=300),
     Row("DynamicFilter", tasks.NOISY, lambda: zoo.DynamicFilter(3), steps=200),
     Row("DynamicConvolution2015", tasks.NOISY, lambda: zoo.DynamicConvolution2015(1, 1, 3), steps=100),
-    Row("DynamicFilterNetwork", tasks.FILM, NextFrame),
+    # Larger steps end where every filter copies the last frame: its softmax saturates.
+    Row("DynamicFilterNetwork", tasks.FILM, NextFrame, steps=100, rate=2e-4),
     Row("SeparableConvolution", tasks.BETWEEN, lambda: zoo.SeparableConvolution(2, 5)),
     Row("HDRNet", tasks.EXPOSURE, lambda: zoo.HDRNet(16, 4, 4), steps=200),
     Row("SimplifiedChannelAttention", tasks.EXPOSURE, lambda: zoo.SimplifiedChannelAttention(3), steps=400, rate=3e-2),
