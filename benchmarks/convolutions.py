@@ -36,6 +36,11 @@ def whole_kernels(frames: Tensor, vertical: Tensor, horizontal: Tensor) -> Tenso
     return local_conv(frames[..., r:-r, r:-r], kernels, per_frame=True).squeeze(2)
 
 
+def one_by_one(x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution for each image."""
+    return torch.cat([F.conv2d(image[None], kernel) for image, kernel in zip(x, weight, strict=True)])
+
+
 def call(way: Any, *inputs: Tensor, backward: bool) -> None:
     """A call, or a call and the gradients of its kernels."""
     if not backward:
@@ -62,7 +67,7 @@ def compare(ways: dict[str, Any], inputs: tuple[Tensor, ...], repeats: int) -> d
 def shared(b: int, i: int, j: int, f: int, size: int, repeats: int = REPEATS) -> dict[str, Any]:
     """A row for one kernel an image."""
     x, weight = torch.randn(b, i, size, size), torch.randn(b, j, i, f, f)
-    ways: dict[str, Any] = {"shared_conv": shared_conv, "unfold": shared_conv_reference}
+    ways: dict[str, Any] = {"shared_conv": shared_conv, "unfold": shared_conv_reference, "image by image": one_by_one}
     return {"batch, in, out, taps, size": [b, i, j, f, size], "milliseconds": compare(ways, (x, weight), repeats)}
 
 

@@ -21,6 +21,7 @@ from fastweights.cost import Cost, measure
 from fastweights.gated_form import Bound as Bound
 from fastweights.gated_form import CodeMap as CodeMap
 from fastweights.gated_form import Conversion as Conversion
+from fastweights.gated_form import ConvertedLayer as ConvertedLayer
 from fastweights.gated_form import Method as Method
 from fastweights.gated_form import to_gated as to_gated
 from fastweights.kernel_heads import kernel_head as kernel_head
@@ -78,30 +79,6 @@ def _convert_layer(
 
 
 @dataclass(frozen=True)
-class ConvertedLayer:
-    """One line of a report."""
-
-    name: str
-    before: int
-    after: int
-    method: str
-    bound: Bound
-    measured: float | None = None
-    was: str = "predicted weights"
-
-    @property
-    def error(self) -> str:
-        """Exact, or the bound for every code and what was measured."""
-        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
-        measured = "" if self.measured is None else f"; measured on the inputs: {self.measured:.1e} of the weight"
-        return ("exact" if self.bound == Bound(0.0, 0.0) else bound) + measured
-
-    def __str__(self) -> str:
-        saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
-        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {self.error})"
-
-
-@dataclass(frozen=True)
 class Report:
     """What a conversion did: a line a layer; with example inputs also the cost before and after, and the difference.
 
@@ -156,8 +133,7 @@ def model(
         inputs: example inputs; with them the report measures cost and difference, in eval mode.
         method: of a truncation, see `to_gated`.
         weighted: the codes of the inputs say what a truncation keeps; it then covers whole predicted weights too.
-        strict: every layer has to convert, and there has to be one: raises what `to_gated` says, TypeError or, for more
-            than `rank` gates without fixed layers on both sides, ValueError.
+        strict: every layer has to convert, and there has to be one: raises the TypeError of `to_gated`.
 
     Raises ValueError for weighted=True without inputs.
 

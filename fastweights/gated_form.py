@@ -78,6 +78,30 @@ class Conversion:
     measured: float | None = None
 
 
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One line of a report."""
+
+    name: str
+    before: int
+    after: int
+    method: str
+    bound: Bound
+    measured: float | None = None
+    was: str = "predicted weights"
+
+    @property
+    def error(self) -> str:
+        """Exact, or the bound for every code and what was measured."""
+        bound = f"certified: |error| <= {self.bound.constant:.1e} + {self.bound.slope:.1e} |code|"
+        measured = "" if self.measured is None else f"; measured on the inputs: {self.measured:.1e} of the weight"
+        return ("exact" if self.bound == Bound(0.0, 0.0) else bound) + measured
+
+    def __str__(self) -> str:
+        saving = "saves nothing" if self.after >= self.before else f"{self.before / self.after:.1f}x fewer"
+        return f"{self.name}: {self.before} {self.was} -> {self.after} gates, {saving} ({self.method}; {self.error})"
+
+
 @singledispatch
 def to_gated(
     structure: Structure,
@@ -104,8 +128,9 @@ def to_gated(
         The gated structure, the map from the old code to its gates, and the bound.
 
     Raises:
-        TypeError: no construction is known for this structure.
-        ValueError: too few gates; fewer gates of a gate without a fixed layer on either side.
+        TypeError: no construction is known for this structure, or none to fewer gates (gates without fixed layers on
+            both sides).
+        ValueError: too few gates; a rank below 1.
         ImportError: method "cp" without tensorly.
 
     Source: Müller 2024, Theorem 3.1 and its proof, Eq. 11-13. For mixtures the 3-tensor of templates is written as a
@@ -168,10 +193,12 @@ def _(
         raise ValueError(f"to_gated: the structure has {held} gates already; give rank= to truncate it")
     if rank is None or rank >= held:
         return Conversion(structure, CodeMap(), Bound(0.0, 0.0), "gated already")
+    if rank < 1:
+        raise ValueError(f"to_gated: rank is {rank}, expected at least 1")
     if structure.u is None or structure.v is None:
-        raise ValueError(
-            f"to_gated: the structure has {held} gates already, one for each number that it reads or writes; with "
-            f"{rank} some of these would be lost"
+        raise TypeError(
+            f"to_gated: no conversion to {rank} gates is known: the structure has {held} without a fixed layer on both "
+            "sides, one for each number that it reads or writes, and some of these would be lost"
         )
     templates = torch.einsum("jk,ki->kji", structure.u, structure.v).detach()
     keep = nn.Parameter if next(structure.parameters(), None) is not None else torch.Tensor.contiguous

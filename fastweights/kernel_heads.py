@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fastweights.gated_form import Bound, ConvertedLayer
+from fastweights.structures import Gated
+
 
 class GatedHead(nn.Module):
     """`y = sum_n gates_n(features) . (filters_n * frames)`: what `kernel_head` makes of a kernel head.
@@ -20,6 +23,8 @@ class GatedHead(nn.Module):
     around the pixel, with a 1 for its bias; 0 where no gate was left out.
     measured: with features, the root mean square error of their kernels, relative to these (with a metric, both under
     it: of the picture); None without.
+    structure: V, the filters (F), and U, a sum over the gates (G, 1 x 1), as a structure of this library on Patches.
+    report: kernel numbers before and gates after, with the bound; `print(gated.report)` shows it.
     """
 
     def __init__(self, gates: nn.Conv2d, filters: nn.Conv2d, bound: float, measured: float | None = None):
@@ -32,6 +37,21 @@ class GatedHead(nn.Module):
     def combine(self, gates: Float[Tensor, "b n h w"], frames: Float[Tensor, "b t h w"]) -> Float[Tensor, "b 1 h w"]:
         """The picture from gates at the frames' resolution."""
         return (gates * self.filters(frames)).sum(1, keepdim=True)
+
+    @property
+    def structure(self) -> Gated:
+        """The decomposition: `Gated` with V the filters (F) and U a row of ones (G)."""
+        filters = self.filters.weight.flatten(1)
+        return Gated(filters.new_ones(1, len(filters)), filters)
+
+    @property
+    def report(self) -> ConvertedLayer:
+        """A line that says what was saved and what is lost; the code of its bound is what the head sees, with a 1."""
+        taps, bound = self.filters.weight[0].numel(), Bound(0.0, self.bound)
+        method = "singular vectors of the head" if self.measured is None else "chosen by real kernels"
+        return ConvertedLayer(
+            "kernel head", taps, self.gates.out_channels, method, bound, self.measured, "kernel numbers"
+        )
 
     def extra_repr(self) -> str:
         measured = "" if self.measured is None else f", measured={self.measured:.3g}"
@@ -87,7 +107,7 @@ def kernel_head(
             of the frames' windows (`window_moment`) that is the picture's error, and fewer gates do.
 
     Returns:
-        `GatedHead`, in the dtype and on the device of the head.
+        `GatedHead`, in the dtype and on the device of the head: the gate head, both fixed layers and a report.
 
     Raises:
         TypeError: `after` is not affine (a softmax): no fixed number of gates is known.

@@ -9,7 +9,7 @@ import sys
 
 import torch
 from cases import CASES
-from zoo_cells import CELLS, COMPILED
+from zoo_cells import CELLS, MACHINES
 
 BURST = [
     {"task": "paper"},
@@ -55,8 +55,8 @@ if __name__ == "__main__":
         check(case.name, layer, (x, context))
     for cell in CELLS:
         check(cell.name, *cell.make())
-    for name, build, shape in COMPILED:
-        check(name, build(), (torch.randn(shape),))
+    for name, build, inputs in MACHINES:
+        check(name, build(), inputs())
     if "--burst" in sys.argv:
         for name, model, inputs in burst_networks():
             check(name, model, inputs)

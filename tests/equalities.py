@@ -5,8 +5,11 @@ from unittest import mock
 
 import torch
 from cases import Case
+from zoo_cells import Cell
 
+from fastweights import PredictedWeight
 from fastweights.axes import Channels, Patches, Sequence
+from fastweights.codes import dense
 from fastweights.ops import table
 
 
@@ -79,3 +82,50 @@ def assert_spellings_agree(case: Case):
             assert (got is None) == (reference is None)
             if got is not None:
                 torch.testing.assert_close(got, reference, rtol=1e-9, atol=1e-9)
+
+
+def by_dense_weights(self, code, x, *, per_frame=False):
+    """A product formed from the dense weight alone, in place of every `PredictedWeight.product`."""
+    assert not per_frame
+    code, bias = self._split_bias(code)
+    code = dense(code)
+    parts = code if isinstance(code, tuple) else (code,)
+    aligned = tuple(self.axes.align(part, x) for part in parts)
+    weight = self.structure.materialize(aligned if isinstance(code, tuple) else aligned[0])
+    y = self.axes.merge((weight * self.axes.split(x).unsqueeze(-2)).sum(-1), x)
+    return y if bias is None else y + self.axes.merge(self.axes.align(dense(bias), x), x)
+
+
+def plain_products(self, code, x, *, per_frame=False):
+    """`PredictedWeight.product` without the table."""
+    with mock.patch.object(table, "find", return_value=None):
+        return product(self, code, x, per_frame=per_frame)
+
+
+def joined(y):
+    """An output, or several of them, as one vector."""
+    return torch.cat([part.flatten() for part in (y if isinstance(y, tuple) else (y,))])
+
+
+product = PredictedWeight.product
+WAYS = (by_dense_weights, plain_products, product)
+
+
+def assert_parts_agree(cell: Cell):
+    """The same of a cell: its equation = its parts' dense weights = plain products = the module as it is."""
+    module, inputs = cell.make()
+    with torch.no_grad():
+        expected = joined(cell.oracle(module, *inputs))
+    cotangent, wanted = torch.randn_like(expected), None
+    for way in WAYS:
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        with mock.patch.object(PredictedWeight, "product", autospec=True, side_effect=way) as products:
+            y = joined(module(*leaves))
+        assert products.called
+        torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+        gradients = torch.autograd.grad(y, [*leaves, *module.parameters()], cotangent, allow_unused=True)
+        wanted = wanted or gradients
+        for got, reference in zip(gradients, wanted, strict=True):
+            assert (got is None) == (reference is None)
+            if got is not None:
+                torch.testing.assert_close(got, reference, rtol=1e-8, atol=1e-8)

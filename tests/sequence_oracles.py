@@ -91,6 +91,18 @@ def fast_weights_rnn(cell, x, h, past):
     return new
 
 
+def fast_weights_step(cell, x, h, fast):
+    """The same from the matrix of the past: h and the matrix after one step of one sample."""
+    fast = cell.decay * fast + cell.rate * torch.outer(h, h)
+    slow = cell.recurrent.weight @ h + cell.inputs.weight @ x + cell.inputs.bias
+    new = slow.clamp(min=0)
+    for _ in range(cell.steps):
+        y = slow + fast @ new
+        y = (y - y.mean()) / (y.var(correction=0) + cell.norm.eps).sqrt() * cell.norm.weight + cell.norm.bias
+        new = y.clamp(min=0)
+    return new, fast
+
+
 def static_kernel(head, z):
     """Ha et al., Eq. 2 for one embedding: a_i = W_i z + b_i, K_i = W_out a_i + b_out; (J, I, f, f)."""
     parts = []

@@ -24,6 +24,6 @@ def test_layers_and_burst_networks_compile_and_export():
     burst = ["--burst"] if find_spec("cv2") is not None else []
     done = in_two_processes(*burst)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) == len(cases.CASES) + len(zoo_cells.CELLS + zoo_cells.COMPILED) + (
+    assert len(done.stdout.splitlines()) == len(cases.CASES) + len(zoo_cells.CELLS + zoo_cells.MACHINES) + (
         10 if burst else 0
     )

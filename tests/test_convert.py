@@ -277,7 +277,7 @@ def test_refusals_say_why():
         convert.to_gated(Outer(2))
     with pytest.raises(ValueError, match="expected at least 1"):
         convert.to_gated(Mixture(torch.zeros(1, 1, 2)), rank=0)
-    with pytest.raises(ValueError, match="9 gates already"):
+    with pytest.raises(TypeError, match="no conversion to 3 gates is known: the structure has 9 without"):
         convert.to_gated(Gated(torch.zeros(2, 9), None), rank=3)
     with pytest.raises(ValueError, match="rank= to truncate"):
         convert.to_gated(Mixture(torch.zeros(1, 1, 2)), gates=3)

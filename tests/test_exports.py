@@ -14,7 +14,7 @@ import torch
 from cases import CASES
 from torch import nn
 from torch.utils._pytree import tree_leaves
-from zoo_cells import CELLS, COMPILED
+from zoo_cells import CELLS, MACHINES
 
 from fastweights import HyperNetwork, convert, zoo
 from fastweights.exports import EXPORTS
@@ -37,17 +37,11 @@ SHOWN = {
 }
 
 
-class Ids(nn.Module):
-    """A machine called with the ids of its features."""
-
-    def __init__(self):
-        super().__init__()
-        self.machine = zoo.FactorizationMachine(5, rank=2)
-        nn.init.normal_(self.machine.weight)
-        nn.init.normal_(self.machine.v)
-
-    def forward(self, ids):
-        return self.machine.forward_ids(ids)
+def drawn(module):
+    """Without the zeros that parameters start with."""
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
 
 
 def of_case(name):
@@ -80,13 +74,7 @@ GATED = {"unit_sum": True, "kind": "gated", "maps": 24, "out_kernel_size": 1}
 SUBJECTS = {
     **{case.name: lambda name=case.name: of_case(name) for case in CASES},
     **{cell.name: cell.make for cell in CELLS},
-    **{name: lambda build=build, shape=shape: (build(), (torch.randn(shape),)) for name, build, shape in COMPILED},
-    "FactorizationMachine": lambda: (zoo.FactorizationMachine(5, rank=2), (torch.randn(6, 5),)),
-    "FactorizationMachine of ids": lambda: (Ids(), (torch.tensor([[0, 1, 2], [3, 0, 4], [2, 4, 1]]),)),
-    "MatrixFactorization": lambda: (
-        zoo.MatrixFactorization(7, 9, 2),
-        (torch.tensor([1, 6, 0]), torch.tensor([8, 0, 3])),
-    ),
+    **{name: lambda build=build, inputs=inputs: (drawn(build()), inputs()) for name, build, inputs in MACHINES},
     "KernelPrediction, converted": lambda: converted("KernelPrediction"),
     "CondConv, converted": lambda: converted("CondConv"),
     "burst denoiser of kernels": lambda: burst(task="paper"),

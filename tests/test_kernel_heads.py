@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastweights import convert
+from fastweights import PredictedWeight, convert
+from fastweights.axes import Patches
 from fastweights.kernel_heads import window_moment
 
 T, K = 3, 5
@@ -52,6 +53,23 @@ def test_the_picture_is_the_same(order, features, kernel, gates):
     assert gated.gates.out_channels == gates
     assert gated.bound == 0
     torch.testing.assert_close(gated(model.features(frames), frames), model(frames), rtol=1e-10, atol=1e-10)
+
+
+def test_the_parts_are_a_gated_structure_and_the_report_says_what_was_saved():
+    model, frames = network(6, 1)
+    gated = convert.kernel_head(model.head, T, K)
+    layer = PredictedWeight(gated.structure, Patches(K), gated.gates)
+    features = model.features(frames)
+    torch.testing.assert_close(layer(frames, features), model(frames), rtol=1e-10, atol=1e-10)
+    kernels = model.head(features).movedim(1, -1).unsqueeze(-2)
+    torch.testing.assert_close(layer.weight(features), kernels, rtol=1e-10, atol=1e-10)
+    assert str(gated.report) == (
+        "kernel head: 75 kernel numbers -> 7 gates, 10.7x fewer (singular vectors of the head; exact)"
+    )
+    cut = convert.kernel_head(model.head, T, K, rank=4, features=features).report
+    assert (cut.before, cut.after) == (75, 4)
+    assert cut.bound.slope > 0
+    assert f"measured on the inputs: {cut.measured:.1e}" in str(cut)
 
 
 def test_what_is_affine_behind_the_head_is_taken_in():

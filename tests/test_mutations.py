@@ -5,15 +5,23 @@ from unittest import mock
 import pytest
 import torch
 from cases import CASES
-from equalities import assert_spellings_agree
+from equalities import assert_parts_agree, assert_spellings_agree
+from zoo_cells import CELLS
 
-from fastweights import PredictedWeight
-from fastweights.axes import Patches
+from fastweights import PredictedWeight, zoo
+from fastweights.axes import Channels, Patches
 from fastweights.ops import table
-from fastweights.structures import Direct, Gated, Mixture
+from fastweights.structures import Direct, Gated, Mixture, Outer
+from fastweights.zoo.additive_attention import AdditiveScores
+from fastweights.zoo.dynamic_alignment import BoundedNorm
+from fastweights.zoo.hyper_lstm import LSTMUpdate, RowScale
+from fastweights.zoo.spatial_gating_unit import TokenMixing
+from fastweights.zoo.static_hypernetwork import TiledKernel
 
 BY_NAME = {case.name: case for case in CASES}
+CELLS_BY_NAME = {cell.name: cell for cell in CELLS}
 pad, split_bias, local_conv = Patches.pad, PredictedWeight._split_bias, table.local_conv
+align, conv2d, norm, update = Channels.align, table.F.conv2d, BoundedNorm.forward, LSTMUpdate.forward
 shared_conv, separable_conv = table.shared_conv, table.separable_conv
 attention, grid_sample = torch.nn.functional.scaled_dot_product_attention, torch.nn.functional.grid_sample
 
@@ -32,6 +40,14 @@ def shifted_pad(self, x):
 
 def shifted_local_conv(frames, kernels, **options):
     return local_conv(frames, kernels.roll(1, 3), **options)
+
+
+def gates_of_other_maps(frames, kernels, **options):
+    return local_conv(frames, kernels.roll(1, 1), **options)
+
+
+def gates_squared(self, code, x):
+    return code.square() * x
 
 
 def swapped_rule(frames, kernels, **options):
@@ -78,6 +94,64 @@ def slice_with_aligned_corners(volume, where, **options):
     return grid_sample(volume, where, **options | {"align_corners": True})
 
 
+def first_sample_for_all(self, code, x):
+    return align(self, code[:1].expand_as(code), x)
+
+
+def mixture_of_squares(self, code):
+    return torch.tensordot(code.square(), self.templates, dims=1) + self.base
+
+
+def outer_of_sums(self, code):
+    p, q = self._factors(code)
+    return (p.unsqueeze(-2) + q.unsqueeze(-3)).sum(-1)
+
+
+def outer_without_its_function(self, code, x):
+    p, q = self._factors(code)
+    return torch.einsum("...jr,...ir,...i->...j", p, q, x)
+
+
+def gate_of_the_square(self, x):
+    return x[:, : self.channels].square() * x[:, self.channels :]
+
+
+def halves_exchanged(self, x):
+    v, u = x.chunk(2, dim=-1)
+    return self.gate(u, v)
+
+
+def tokens_without_norm(self, v):
+    return self.proj(v.mT).mT
+
+
+def scores_without_tanh(self, context):
+    hidden = self.queries(context[0]).unsqueeze(-2) + self.keys(context[1]).unsqueeze(-3)
+    return self.score(hidden).squeeze(-1).softmax(-1).flatten(-2)
+
+
+def norm_of_the_whole_code(self, numbers):
+    return norm(self, numbers) / numbers.shape[1]
+
+
+def gates_in_torchs_order(self, numbers, c):
+    write, candidate, forget, read = numbers.chunk(4, dim=-1)
+    return update(self, torch.cat([write, forget, candidate, read], dim=-1), c)
+
+
+def rows_of_other_gates(self, weight, z):
+    return torch.einsum("gne,...ge->...gn", weight.roll(1, 0), z.unflatten(-1, (4, self.embedding))).flatten(-2)
+
+
+def tiles_exchanged(self):
+    units = self.head(self.embeddings)
+    return units.permute(0, 2, 1, 3, 4, 5).flip(0).flatten(0, 1).flatten(1, 2)
+
+
+def convolution_without_flip(x, weight, *rest, **options):
+    return conv2d(x, weight.flip(-1, -2), *rest, **options)
+
+
 @pytest.mark.parametrize(
     ("case", "target", "name", "mutant"),
     [
@@ -99,8 +173,62 @@ def slice_with_aligned_corners(volume, where, **options):
         ("DecomposableAttention", table.F, "scaled_dot_product_attention", attention_scaled_twice),
         ("HDRNet", torch.nn.functional, "grid_sample", slice_with_aligned_corners),
         ("FiLM", PredictedWeight, "_split_bias", without_bias),
+        ("Mixture", Mixture, "materialize", mixture_of_squares),
+        ("linear attention", Outer, "materialize", outer_of_sums),
+        ("attention", Outer, "forward", outer_without_its_function),
+        ("KernelPrediction of features", table, "local_conv", shifted_local_conv),
+        ("GatedKernelPrediction one side", table, "local_conv", gates_of_other_maps),
+        ("GatedKernelPrediction", table.F, "conv2d", convolution_without_flip),
+        ("DynamicConvolution2015 separable", table, "shared_conv", shifted_shared_conv),
+        ("DynamicAlignmentUnits", BoundedNorm, "forward", norm_of_the_whole_code),
     ],
 )
 def test_a_planted_mistake_turns_an_equality_red(case, target, name, mutant):
     with mock.patch.object(target, name, mutant), pytest.raises(AssertionError):
         assert_spellings_agree(BY_NAME[case])
+
+
+@pytest.mark.parametrize(
+    ("cell", "target", "name", "mutant"),
+    [
+        ("SimpleGate", zoo.SimpleGate, "forward", gate_of_the_square),
+        ("NAFBlock", zoo.SimpleGate, "forward", gate_of_the_square),
+        ("SpatialGatingUnit", zoo.SpatialGatingUnit, "forward", halves_exchanged),
+        ("SpatialGatingUnit", TokenMixing, "forward", tokens_without_norm),
+        ("ModulatedSiren", Gated, "forward", gates_squared),
+        ("DynamicFilterNetwork", table, "local_conv", shifted_local_conv),
+        ("CoDANetwork", Patches, "pad", shifted_pad),
+        ("MultiHeadAttention", table.F, "scaled_dot_product_attention", attention_scaled_twice),
+        ("AdditiveAttention", AdditiveScores, "forward", scores_without_tanh),
+        ("HyperLSTMCell", LSTMUpdate, "forward", gates_in_torchs_order),
+        ("HyperLSTMCell", RowScale, "_rows", rows_of_other_gates),
+        ("HyperLSTMCell", PredictedWeight, "_split_bias", without_bias),
+        ("FastWeightsRNNCell", Direct, "forward", transposed_forward),
+        ("FastWeightsRNNCell", Channels, "align", first_sample_for_all),
+        ("StaticHyperConv2d", TiledKernel, "kernel", tiles_exchanged),
+    ],
+)
+def test_a_planted_mistake_turns_the_equality_of_a_cell_red(cell, target, name, mutant):
+    with mock.patch.object(target, name, mutant), pytest.raises(AssertionError):
+        assert_parts_agree(CELLS_BY_NAME[cell])
+
+
+def test_mistakes_are_planted_in_every_cell_and_behind_every_operation():
+    """What no mistake was planted in might be a row that cannot turn red."""
+    cells, cases = (
+        _planted(test)
+        for test in (
+            test_a_planted_mistake_turns_the_equality_of_a_cell_red,
+            test_a_planted_mistake_turns_an_equality_red,
+        )
+    )
+    assert cells == set(CELLS_BY_NAME)
+    served = set()
+    for name in cases:
+        layer, x, context = BY_NAME[name].make()
+        served.add(layer.operation(layer.code(context), x))
+    assert served == {row.name for row in table.TABLE} | {"plain"}
+
+
+def _planted(test):
+    return {row[0] for mark in test.pytestmark for row in mark.args[1]}

@@ -114,6 +114,18 @@ def test_the_dynamic_filter_network_for_moving_digits_has_the_published_number_o
     assert count(zoo.DynamicFilterNetwork()) == 637_361
 
 
+def test_the_dynamic_filter_network_starts_as_the_published_one():
+    """Lasagne's HeUniform and biases of zero; so a frame is still seen by the last of the layers."""
+    torch.manual_seed(0)
+    network = zoo.DynamicFilterNetwork()
+    for conv in (layer for layer in network.modules() if isinstance(layer, nn.Conv2d)):
+        assert conv.weight.std().item() == pytest.approx(conv.weight[0].numel() ** -0.5, rel=0.15)
+        assert (conv.bias == 0).all()
+    frames = torch.rand(4, 1, 16, 16)
+    before_softmax = network.filter.predictor[0](network.decoder(network.encoder(frames)))
+    assert before_softmax.std(0).mean() > 1e-3
+
+
 def test_dynamic_filters_are_averages():
     for local in (True, False):
         layer, x = zoo.DynamicFilter(3, local=local), torch.randn(2, 1, 5, 6)
@@ -135,6 +147,14 @@ def test_coda_network_for_cifar10_has_the_published_number_of_parameters():
     assert count(zoo.CoDANetwork()) == 7_782_816
     fewer = zoo.CoDANetwork(ranks=(8, 8, 16, 16, 16, 16, 16, 16, 16))
     assert count(fewer) == 2_034_960
+
+
+def test_the_whole_published_network_is_linear_for_each_image():
+    network = zoo.CoDANetwork(temperature=1e-6).double()  # of 10 classes; what small weights give is lifted above zero
+    x = zoo.with_inverse(torch.rand(1, 3, 8, 9, dtype=torch.float64))
+    y = network(x) - network.bias
+    assert y.abs().min() > 1e-2
+    torch.testing.assert_close(torch.einsum("bjihw,bihw->bj", network.linear_map(x), x), y, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("norm", ["squash", "l2"])

@@ -83,6 +83,69 @@ def additive_attention(module, x, queries):
     return each(lambda *one: sequence_oracles.additive_attention(*parameters, *one), x, queries)
 
 
+class HyperLSTMStep(nn.Module):
+    """A step with its four states as four tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = zoo.HyperLSTMCell(3, 4, 5, 2)
+
+    def forward(self, x, h, c, hyper_h, hyper_c):
+        _, ((h, c), (hyper_h, hyper_c)) = self.cell(x, ((h, c), (hyper_h, hyper_c)))
+        return h, c, hyper_h, hyper_c
+
+
+def hyper_lstm(module, *inputs):
+    steps = [sequence_oracles.hyper_lstm(module.cell, *one) for one in zip(*inputs, strict=True)]
+    return tuple(torch.stack(part) for part in zip(*steps, strict=True))
+
+
+class FastWeightsStep(nn.Module):
+    """A step with its state as two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = zoo.FastWeightsRNNCell(3, 4, steps=2)
+
+    def forward(self, x, h, fast):
+        return self.cell(x, (h, fast))[1]
+
+
+def fast_weights_rnn(module, x, h, fast):
+    pairs = [sequence_oracles.fast_weights_step(module.cell, *one) for one in zip(x, h, fast, strict=True)]
+    return tuple(torch.stack(part) for part in zip(*pairs, strict=True))
+
+
+class StaticConvolution(nn.Module):
+    """The layer, which makes its kernel once, and its part, which makes one for each image."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = zoo.StaticHyperConv2d(4, 6, head=zoo.HyperHead(2, 3, 3, embedding=4, hidden=5), stride=2)
+
+    def forward(self, x):
+        return self.layer(x), self.layer.part(x)
+
+
+def static_convolution(module, x):
+    tiles = module.layer.tiles
+    rows = [[sequence_oracles.static_kernel(tiles.head, z) for z in row] for row in tiles.embeddings]
+    kernel = torch.cat([torch.cat(row, 1) for row in rows], 0)
+    y = each(lambda image: image_oracles.convolution(kernel, image, stride=2, padding=1), x)
+    return y, y
+
+
+class Ids(nn.Module):
+    """A machine called with the ids of its features."""
+
+    def __init__(self):
+        super().__init__()
+        self.machine = zoo.FactorizationMachine(5, rank=2)
+
+    def forward(self, ids):
+        return self.machine.forward_ids(ids)
+
+
 CELLS = [
     Cell("SimpleGate", lambda: zoo.SimpleGate(3), ((2, 6, 4, 5),), simple_gate, ("gate",)),
     Cell(
@@ -123,11 +186,24 @@ CELLS = [
     ),
     # The part is made for the lengths at hand.
     Cell("AdditiveAttention", lambda: zoo.AdditiveAttention(3, 4, 5), ((2, 5, 4), (2, 3, 3)), additive_attention, ()),
+    Cell(
+        "HyperLSTMCell",
+        HyperLSTMStep,
+        ((2, 3), (2, 4), (2, 4), (2, 5), (2, 5)),
+        hyper_lstm,
+        ("cell.from_x", "cell.from_h"),
+    ),
+    Cell("FastWeightsRNNCell", FastWeightsStep, ((2, 3), (2, 4), (2, 4, 4)), fast_weights_rnn, ("cell.memory",)),
+    Cell("StaticHyperConv2d", StaticConvolution, ((3, 4, 5, 6),), static_convolution, ("layer.part",)),
 ]
 
-# Cells whose state is nested, and one that forms its kernel once: compiled as the others, their equations elsewhere.
-COMPILED = [
-    ("HyperLSTMCell", lambda: zoo.HyperLSTMCell(3, 4, 5), (2, 3)),
-    ("FastWeightsRNNCell", lambda: zoo.FastWeightsRNNCell(3, 4), (2, 3)),
-    ("StaticHyperConv2d", lambda: zoo.StaticHyperConv2d(16, 16), (2, 16, 5, 4)),
+# Without a predicted weight inside; their equations are in test_factorization_machine.py.
+MACHINES = [
+    ("FactorizationMachine", lambda: zoo.FactorizationMachine(5, 3, rank=2), lambda: (torch.randn(6, 5),)),
+    ("FactorizationMachine of ids", Ids, lambda: (torch.tensor([[0, 1, 2], [3, 0, 4], [2, 4, 1]]),)),
+    (
+        "MatrixFactorization",
+        lambda: zoo.MatrixFactorization(7, 9, 2),
+        lambda: (torch.tensor([1, 6, 0]), torch.tensor([8, 0, 3])),
+    ),
 ]

@@ -5,7 +5,8 @@ special one. Beside it: NAFNet's gate has no activation function and needs none.
 Command: `python -m experiments.mueller2024.layers_that_learn`, resumed by calling it again; needs FASTWEIGHTS_DATA.
 Each layer of the zoo with a context is trained in a small network on a small real task of its kind, twice from the same
 start: with its own context, and with every predictor reading the context of another sample of the batch, in training
-and in the test. A smoke table: a hundred steps or so, no benchmark, and nothing is tuned for the last percent.
+and in the test. A smoke table: some hundred steps, no benchmark. Where few steps taught nothing, steps, rate and decay
+are chosen on validation parts (`--choosing`), the same for both.
 `StaticHyperConv2d` has no context to shuffle (its codes are learned numbers), `HyperHead`, `siren` and `with_inverse`
 are parts.
 Measured: results/layers_that_learn.json, as a table in docs/layers_that_learn.md.
@@ -14,6 +15,7 @@ Measured: results/layers_that_learn.json, as a table in docs/layers_that_learn.m
 import json
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,44 +33,53 @@ TESTED = 16
 app = App(help=__doc__, help_format="plaintext")
 
 
-def loss(row: Row, seed: int, *, mixed: bool = False, smoke: bool = False) -> float:
+@dataclass(frozen=True)
+class How:
+    """choosing: learn on "fit" and test on "validation", not "train" and "test". smoke: two steps, one batch."""
+
+    choosing: bool = False
+    smoke: bool = False
+
+
+def loss(row: Row, seed: int, how: How, *, mixed: bool = False) -> float:
     """Test loss after training one network; with mixed=True every predictor reads another sample's context."""
     torch.manual_seed(seed)
     network = row.build()
+    learned, tested = ("fit", "validation") if how.choosing else ("train", "test")
     with shuffled(network) if mixed else nullcontext():
-        train(network, row, seed, 2 if smoke else row.steps)
-        return test(network, row, 1 if smoke else TESTED)
+        train(network, row, learned, seed, 2 if how.smoke else row.steps)
+        return test(network, row, tested, 1 if how.smoke else TESTED)
 
 
-def train(network: nn.Module, row: Row, seed: int, steps: int) -> None:
+def train(network: nn.Module, row: Row, part: str, seed: int, steps: int) -> None:
     """AdamW at a constant rate; the batches are the same for whatever is compared."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=row.rate, weight_decay=row.decay)
     for step in range(steps):
-        inputs, target = row.task.batch("train", seed, step)
+        inputs, target = row.task.batch(part, seed, step)
         optimiser.zero_grad()
         row.task.loss(network(*inputs), target).backward()
         optimiser.step()
 
 
 @torch.no_grad()
-def test(network: nn.Module, row: Row, batches: int) -> float:
-    """Mean loss over batches of the test part."""
+def test(network: nn.Module, row: Row, part: str, batches: int) -> float:
+    """Mean loss over batches of a part."""
     network.eval()
-    tested = (row.task.batch("test", -1, step) for step in range(batches))
+    tested = (row.task.batch(part, -1, step) for step in range(batches))
     return sum(row.task.loss(network(*inputs), target).item() for inputs, target in tested) / batches
 
 
-def layer(row: Row, seed: int, smoke: bool) -> dict[str, float]:
+def layer(row: Row, seed: int, how: How) -> dict[str, float]:
     """One line of the first table."""
-    return {"own": loss(row, seed, smoke=smoke), "shuffled": loss(row, seed, mixed=True, smoke=smoke)}
+    return {"own": loss(row, seed, how), "shuffled": loss(row, seed, how, mixed=True)}
 
 
-def alone(row: Row, seed: int, smoke: bool) -> dict[str, float]:
+def alone(row: Row, seed: int, how: How) -> dict[str, float]:
     """One line of the others."""
-    return {"own": loss(row, seed, smoke=smoke)}
+    return {"own": loss(row, seed, how)}
 
 
-Run = Callable[[Row, int, bool], dict[str, float]]
+Run = Callable[[Row, int, How], dict[str, float]]
 PARTS: dict[str, tuple[list[Row], Run]] = {
     "layers": (ROWS, layer),
     "initialisation": (STARTS, alone),
@@ -86,21 +97,33 @@ def pending(rows: dict[str, Any], seeds: int) -> Iterable[tuple[str, Row, Run, i
 
 
 @app.default
-def main(*, seeds: int = 3, only: list[str] | None = None, result: Path = RESULT, smoke: bool = False) -> None:
+def main(
+    *,
+    seeds: int = 3,
+    only: list[str] | None = None,
+    result: Path = RESULT,
+    choosing: bool = False,
+    smoke: bool = False,
+) -> None:
     """Train what the result file does not hold yet.
 
     Args:
         seeds: Starts and orders of batches.
         only: Names of rows; the others are left out.
         result: The JSON file, written after every line.
+        choosing: Test on validation parts; needs a result file of its own.
         smoke: Two steps, one batch of the test and one seed, for a test; needs a result file of its own.
+
+    Raises ValueError for choosing or smoke with the result file that is kept.
     """
+    if (choosing or smoke) and result == RESULT:
+        raise ValueError(f"choosing and smoke need a result file of their own, not {result}")
     torch.set_num_threads(1)
     rows: dict[str, Any] = json.loads(result.read_text())["parts"] if result.exists() else {}
     for part, row, run, seed in pending(rows, 1 if smoke else seeds):
         if only and row.name not in only:
             continue
-        found = run(row, seed, smoke)
+        found = run(row, seed, How(choosing, smoke))
         line = rows.setdefault(part, {}).setdefault(row.name, {"task": row.task.name, "steps": row.steps, "seeds": {}})
         line["seeds"][str(seed)] = {name: round(value, 6) for name, value in found.items()}
         report.write(result, {"test batches": TESTED, "parts": rows})

@@ -178,20 +178,15 @@ def pooled(maps: Tensor) -> Tensor:
     return maps.mean((-1, -2))
 
 
-def classifier(*layers: nn.Module, channels: int = 32) -> nn.Sequential:
-    """16 channels at half the size, the layers, and ten classes of what they leave."""
-    end = (nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, 10))
-    return nn.Sequential(*downsample(3, 16), *layers, *end)
-
-
 def restorer(*layers: nn.Module, channels: int = 16, after: int = 16) -> nn.Sequential:
     """Between two 3 x 3 convolutions of one picture."""
     return nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), *layers, nn.Conv2d(after, 1, 3, padding=1))
 
 
 def aligned() -> nn.Sequential:
-    """One layer of dynamic alignment units among others."""
-    return classifier(zoo.DynamicAlignmentUnits(16, 16, 3, 8, stride=2), channels=16)
+    """Dynamic alignment units on a picture beside its inverse, as the first layer of their network, and ten classes."""
+    units = zoo.DynamicAlignmentUnits(6, 16, 3, 8, stride=2)
+    return nn.Sequential(Inverse(), units, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, 10))
 
 
 def coda() -> nn.Sequential:
@@ -214,21 +209,22 @@ def spatial_gate() -> nn.Sequential:
     )
 
 
-def recurrent(cell: nn.Module) -> Recurrent:
+def recurrent(cell: nn.Module, features: int = 64) -> Recurrent:
     """A cell that reads and writes characters."""
-    return Recurrent(cell, nn.Embedding(CHARACTERS, 32), nn.Linear(64, CHARACTERS))
+    return Recurrent(cell, nn.Embedding(CHARACTERS, 32), nn.Linear(features, CHARACTERS))
 
 
 GENRES = 19
 ROWS = [
-    Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3), steps=100),
-    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=400),
+    Row("KernelPrediction", tasks.BURST, lambda: zoo.KernelPrediction(4, 3), steps=400),
+    Row("GatedKernelPrediction", tasks.BURST, lambda: zoo.GatedKernelPrediction(4, 3, 36), steps=600, rate=1e-2),
     Row("BasisPrediction", tasks.BURST, lambda: zoo.BasisPrediction(4, 3, 8), steps=100),
-    Row("SimpleGate", tasks.NOISY, lambda: restorer(zoo.SimpleGate(16), channels=32)),
-    Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16))),
+    Row("SimpleGate", tasks.NOISY, lambda: restorer(zoo.SimpleGate(16), channels=32), steps=500),
+    Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16)), steps=300),
     Row("DynamicFilter", tasks.NOISY, lambda: zoo.DynamicFilter(3), steps=200),
     Row("DynamicConvolution2015", tasks.NOISY, lambda: zoo.DynamicConvolution2015(1, 1, 3), steps=100),
-    Row("DynamicFilterNetwork", tasks.FILM, NextFrame),
+    # Larger steps end where every filter copies the last frame: its softmax saturates.
+    Row("DynamicFilterNetwork", tasks.FILM, NextFrame, steps=100, rate=2e-4),
     Row("SeparableConvolution", tasks.BETWEEN, lambda: zoo.SeparableConvolution(2, 5)),
     Row("HDRNet", tasks.EXPOSURE, lambda: zoo.HDRNet(16, 4, 4), steps=200),
     Row("SimplifiedChannelAttention", tasks.EXPOSURE, lambda: zoo.SimplifiedChannelAttention(3), steps=400, rate=3e-2),
@@ -240,11 +236,7 @@ ROWS = [
         rate=3e-2,
     ),
     Row("CondConv", tasks.EXPOSURE, lambda: zoo.CondConv(3, 3, 1, 4, bias=True), rate=3e-2),
-    Row(
-        "DynamicAlignmentUnits",
-        tasks.KIND,
-        lambda: classifier(zoo.DynamicAlignmentUnits(16, 16, 3, 8, stride=2), channels=16),
-    ),
+    Row("DynamicAlignmentUnits", tasks.KIND, aligned, steps=100),
     Row("CoDANetwork", tasks.KIND, coda),
     Row("FiLM", tasks.QUERY, lambda: Asked(zoo.FiLM(32, QUERIES), maps=True), steps=200),
     Row("Gating", tasks.QUERY, lambda: Asked(zoo.Gating(32, context_features=QUERIES), maps=False), steps=200),
@@ -256,9 +248,10 @@ ROWS = [
     Row(
         "LinearHypernetwork", tasks.TASTE, lambda: Joined(zoo.LinearHypernetwork(USERS + GENRES, 1, 8)), 100, decay=0.3
     ),
-    Row("FactorizationMachine", tasks.PAIRS, lambda: Machine(zoo.FactorizationMachine(USERS + ITEMS)), 400, 1e-2, 0.3),
-    Row("MatrixFactorization", tasks.PAIRS, lambda: Machine(zoo.MatrixFactorization(USERS, ITEMS)), 400, 1e-2, 0.3),
-    Row("HyperLSTMCell", tasks.FOLLOWING, lambda: recurrent(zoo.HyperLSTMCell(32, 64, 32))),
+    Row("FactorizationMachine", tasks.PAIRS, lambda: Machine(zoo.FactorizationMachine(USERS + ITEMS)), 800, 1e-2, 1.0),
+    Row("MatrixFactorization", tasks.PAIRS, lambda: Machine(zoo.MatrixFactorization(USERS, ITEMS)), 800, 1e-2, 1.0),
+    # Few features of its own, so that what the small LSTM knows is not what the large one knows as well.
+    Row("HyperLSTMCell", tasks.FOLLOWING, lambda: recurrent(zoo.HyperLSTMCell(32, 16, 64), 16), steps=100, rate=1e-2),
     Row("FastWeightsRNNCell", tasks.FOLLOWING, lambda: recurrent(zoo.FastWeightsRNNCell(32, 64)), steps=100),
     Row("SpatialGatingUnit", tasks.GAP, spatial_gate),
     Row("AdditiveAttention", tasks.COPIES, lambda: Copies(zoo.AdditiveAttention(64, 64, 64), "queries")),

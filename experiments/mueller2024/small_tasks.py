@@ -1,6 +1,8 @@
 """Small real tasks, one for each kind of layer: photos, films, digits' place, ratings, text, coordinates.
 
 A batch is a pure function of (part, seed, step); inputs come as a tuple, as the networks of `small_networks` take them.
+Steps and rates are chosen by training on the part "fit" and testing on "validation"; then "train", which may hold both,
+and "test". "test" has no photo, rating or line in common with the others, nor has "validation" with "fit".
 Everything is read from FASTWEIGHTS_DATA, but the text: it is the reference manual that comes with Python.
 """
 
@@ -37,7 +39,7 @@ class Task:
     size: int = 16
 
     def batch(self, part: str, seed: int, step: int) -> Batch:
-        """The batch of a step; part is "train" or "test"."""
+        """The batch of a step; part is "fit", "validation", "train" or "test"."""
         return self.draw(part, self.size, torch.Generator().manual_seed(1_000_003 * seed + step))
 
 
@@ -48,19 +50,21 @@ def folder() -> Path:
 
 @functools.cache
 def photos(part: str) -> list[Tensor]:
-    """Sixty grey photos (H, W) in 0..1; train and test are different ones."""
-    files = sorted((folder() / "train" / f"bsds500_{part}").glob("*.jpg"))[:60]
+    """Sixty grey photos (H, W) in 0..1."""
+    files = sorted((folder() / "train" / f"bsds500_{'test' if part == 'test' else 'train'}").glob("*.jpg"))
+    files = files[60:120] if part == "validation" else files[:60]
     return [torch.from_numpy(np.array(Image.open(file).convert("L"))).float() / 255 for file in files]
 
 
 @functools.cache
 def cifar(part: str) -> tuple[Tensor, Tensor]:
     """10,000 CIFAR-10 pictures (N, 3, 32, 32) in 0..1 and their classes."""
-    sheet = "data_batch_1" if part == "train" else "test_batch"
+    sheets = {"validation": ("data_batch_2", 10_000), "test": ("test_batch", 50_000)}
+    sheet, first = sheets.get(part, ("data_batch_1", 0))
     pixels = np.asarray(Image.open(folder() / "cifar10" / f"{sheet}.webp").convert("RGB"))
     pixels = pixels.reshape(100, 32, 100, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
     labels = np.load(folder() / "cifar10" / "index.npz")["labels"]
-    labels = labels[:10_000] if part == "train" else labels[50_000:]
+    labels = labels[first : first + 10_000]
     return torch.from_numpy(pixels.copy()).movedim(-1, 1).float() / 255, torch.from_numpy(labels.astype(np.int64))
 
 
@@ -122,10 +126,10 @@ def kind(part: str, size: int, generator: Generator) -> Batch:
 @functools.cache
 def mnist(part: str) -> tuple[Tensor, Tensor]:
     """10,000 digits (N, 1, 14, 14) and what they are."""
-    name = "train" if part == "train" else "t10k"
+    name, first = ("t10k", 0) if part == "test" else ("train", 10_000 * (part == "validation"))
     labels = gzip.decompress((folder() / "mnist" / f"{name}-labels-idx1-ubyte.gz").read_bytes())
-    pictures = normalised(digits(name)[:10_000]).unflatten(-1, (1, 28, 28))
-    return F.avg_pool2d(pictures, 2), torch.tensor(list(labels[8:10_008]))
+    pictures = normalised(digits(name)[first : first + 10_000]).unflatten(-1, (1, 28, 28))
+    return F.avg_pool2d(pictures, 2), torch.tensor(list(labels[8 + first : 10_008 + first]))
 
 
 def query(part: str, size: int, generator: Generator) -> Batch:
@@ -143,7 +147,8 @@ def ratings(part: str) -> tuple[Tensor, Tensor, Tensor]:
     """MovieLens users (N), films (N) and what the mean, user and film leave of the ratings (N), 80 / 20."""
     table = np.loadtxt(folder() / "movielens" / "ml-100k" / "u.data", dtype=np.int64)
     order = np.random.default_rng(0).permutation(len(table))
-    train, chosen = order[:80_000], order[:80_000] if part == "train" else order[80_000:]
+    pieces = {"fit": (0, 70_000), "validation": (70_000, 80_000), "train": (0, 80_000), "test": (80_000, 100_000)}
+    train, chosen = (order[slice(*pieces[name])] for name in ("train" if part in ("train", "test") else "fit", part))
     user, item, rating = table[:, 0] - 1, table[:, 1] - 1, table[:, 2] - table[train, 2].mean()
     left = rating.astype(float)
     biases = {0: np.zeros(USERS), 1: np.zeros(ITEMS)}
@@ -185,8 +190,8 @@ def text(part: str) -> Tensor:
     everything = "\n".join(topics[name] for name in sorted(topics))
     known = {c: n for n, (c, _) in enumerate(Counter(everything).most_common(CHARACTERS - 2))}
     numbers = torch.tensor([known.get(c, CHARACTERS - 2) for c in everything])
-    cut = 9 * len(numbers) // 10
-    return numbers[:cut] if part == "train" else numbers[cut:]
+    start, end = {"fit": (0, 8), "validation": (8, 9), "train": (0, 9), "test": (9, 10)}[part]
+    return numbers[start * len(numbers) // 10 : end * len(numbers) // 10]
 
 
 def lines(part: str, size: int, length: int, generator: Generator) -> Tensor:

@@ -25,7 +25,10 @@ PIXELS, WIDTH, HIDDEN = 49, 32, 64
 @functools.cache
 def images(part: str) -> Tensor:
     """10,000 digits."""
-    return digits("train" if part == "train" else "t10k")[:10_000]
+    if part == "test":
+        return digits("t10k")[:10_000]
+    first = 10_000 * (part == "validation")
+    return digits("train")[first : first + 10_000]
 
 
 def small(pixels: Tensor) -> Tensor:

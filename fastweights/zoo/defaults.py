@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def predictor_mlp(context_features: int, code_features: int, hidden: int = 128) -> nn.Sequential:
@@ -39,6 +39,13 @@ def at_least_one(layer: str, **sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{layer}: {name} is {size}, expected at least 1")
+
+
+def check_shapes(layer: str, parts: dict[str, tuple[Tensor, tuple[int, ...]]]) -> None:
+    """Raises ValueError for the first tensor of another shape than the one beside it, naming both."""
+    for name, (part, expected) in parts.items():
+        if tuple(part.shape) != expected:
+            raise ValueError(f"{layer}: {name} has shape {tuple(part.shape)}, expected {expected}")
 
 
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:

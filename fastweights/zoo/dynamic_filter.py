@@ -65,7 +65,9 @@ class DynamicFilterNetwork(nn.Module):
     Raises:
         ValueError: a frame of several channels, or of odd height or width.
 
-    Source: Jia et al. 2016, Sec. 4.1, with the sizes of the published code (637,361 parameters).
+    Source: Jia et al. 2016, Sec. 4.1, with the sizes (637,361 parameters) and the initialisation of the published code:
+    biases zero, weights of variance 1 / fan-in. With torch's third of that, thirteen layers leave next to nothing of
+    the frame.
 
     >>> network, frame = DynamicFilterNetwork(), torch.rand(1, 1, 16, 16)
     >>> following, state = network(frame)
@@ -89,6 +91,11 @@ class DynamicFilterNetwork(nn.Module):
             *_layer(64, 128, 1),
         )
         self.filter = DynamicFilter(kernel_size, predictor=nn.Conv2d(128, kernel_size**2, 1))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                assert layer.bias is not None
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")
+                nn.init.zeros_(layer.bias)
 
     def forward(
         self, frame: Float[Tensor, "b 1 h w"], state: Float[Tensor, "b c h2 w2"] | None = None

@@ -144,6 +144,9 @@ class MatrixFactorization(nn.Module):
         rows, columns: sizes of the matrix.
         rank: r.
 
+    Raises:
+        ValueError: rows and columns of different shapes.
+
     Source: Rendle 2010, Sec. V-A (biased matrix factorization); named in Müller 2024, Sec. 2.2.
 
     >>> ratings = MatrixFactorization(943, 1682)
@@ -162,6 +165,11 @@ class MatrixFactorization(nn.Module):
         self.q = nn.Parameter(0.1 * torch.randn(columns, rank))
 
     def forward(self, rows: Int[Tensor, "*b"], columns: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        if rows.shape != columns.shape:
+            raise ValueError(
+                f"MatrixFactorization: rows of shape {tuple(rows.shape)} and columns of shape {tuple(columns.shape)}, "
+                "expected one shape: pairs of ids"
+            )
         biases = self.bias + self.row_bias[rows] + self.column_bias[columns]
         return biases + (self.p[rows] * self.q[columns]).sum(-1)
 

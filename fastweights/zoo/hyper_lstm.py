@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastweights.axes import Channels
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Gated
-from fastweights.zoo.defaults import at_least_one
+from fastweights.zoo.defaults import at_least_one, check_shapes
 
 Pair = tuple[Tensor, Tensor]
 GATES = 4  # input gate, candidate, forget gate, output gate
@@ -73,6 +73,9 @@ class HyperLSTMCell(nn.Module):
         forget_bias: added to the forget gates of both.
         dropout: of the candidate, in training ("recurrent dropout without memory loss").
 
+    Raises:
+        ValueError: x of another number of features, or a state of another size or batch.
+
     Source: Ha et al. 2016, Sec. 3.2 and App. A.2.2, with the published code's initialisation: all scales start at 0.1
     and no shift, whatever the context.
 
@@ -95,7 +98,7 @@ class HyperLSTMCell(nn.Module):
     ):
         super().__init__()
         at_least_one("HyperLSTMCell", hyper_features=hyper_features, embedding=embedding)
-        self.features = features
+        self.in_features, self.features = in_features, features
         self.hyper = LayerNormLSTMCell(in_features + features, hyper_features, forget_bias=forget_bias)
         x_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(GATES * features, in_features)))
         h_weight = nn.Parameter(orthogonal_blocks_(torch.empty(GATES * features, features)))
@@ -109,8 +112,20 @@ class HyperLSTMCell(nn.Module):
     def forward(
         self, x: Float[Tensor, "*b i"], state: tuple[Pair, Pair] | None = None
     ) -> tuple[Float[Tensor, "*b j"], tuple[Pair, Pair]]:
-        main, hyper = (zero_state(x, self.features), None) if state is None else state
+        main, hyper = (zero_state(x, self.features), zero_state(x, self.hyper.features)) if state is None else state
         h, c = main
+        lead = tuple(x.shape[:-1])
+        large, small = (*lead, self.features), (*lead, self.hyper.features)
+        check_shapes(
+            "HyperLSTMCell",
+            {
+                "x": (x, (*lead, self.in_features)),
+                "h": (h, large),
+                "c": (c, large),
+                "h of the small LSTM": (hyper[0], small),
+                "c of the small LSTM": (hyper[1], small),
+            },
+        )
         signal, hyper = self.hyper(torch.cat([x, h], dim=-1), hyper)
         h, main = self.update(self.from_x(x, signal) + self.from_h(h, signal) + self.bias, c)
         return h, (main, hyper)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fastweights.axes import Channels, Sequence
 from fastweights.layer import PredictedWeight
 from fastweights.structures import Direct, Outer
+from fastweights.zoo.defaults import check_shapes
 
 
 class LinearAttention(PredictedWeight):
@@ -117,6 +118,9 @@ class FastWeightsRNNCell(nn.Module):
         decay, rate: 0.95 and 0.5 as published.
         steps: inner iterations; 1 as published.
 
+    Raises:
+        ValueError: x of another number of features, or a state of another size or batch.
+
     Source: Ba et al. 2016, Eq. 1 and 2 with layer normalisation (Sec. 3.1).
 
     >>> cell, x = FastWeightsRNNCell(4, 6), torch.randn(3, 4)
@@ -141,6 +145,15 @@ class FastWeightsRNNCell(nn.Module):
         if state is None:
             state = x.new_zeros(x.shape[0], self.features), x.new_zeros(x.shape[0], self.features, self.features)
         h, fast = state
+        batch, n = x.shape[0], self.features
+        check_shapes(
+            "FastWeightsRNNCell",
+            {
+                "x": (x, (batch, self.inputs.in_features)),
+                "h": (h, (batch, n)),
+                "the fast weight": (fast, (batch, n, n)),
+            },
+        )
         fast = self.decay * fast + self.rate * h.unsqueeze(-1) * h.unsqueeze(-2)
         slow = self.recurrent(h) + self.inputs(x)
         h = torch.relu(slow)

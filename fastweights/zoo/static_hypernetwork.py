@@ -30,7 +30,7 @@ class StaticHyperConv2d(nn.Module):
         padding: None is (f - 1) // 2.
 
     Raises:
-        ValueError: channels that units of the head's size cannot tile.
+        ValueError: channels that units of the head's size cannot tile, or x of another number of channels.
 
     Source: Ha et al. 2016, Sec. 3.1, Eq. 1 and 2.
 
@@ -64,6 +64,7 @@ class StaticHyperConv2d(nn.Module):
         self.tiles = predictor
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b j h2 w2"]:
+        self.axes.check_x(self.part.structure, x)
         return F.conv2d(x, self.tiles.kernel(), stride=self.axes.stride, padding=self.axes.border)
 
 

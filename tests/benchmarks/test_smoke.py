@@ -23,9 +23,18 @@ def test_convolutions():
     command = [sys.executable, "-m", "benchmarks.convolutions", "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     rows = json.loads(done.stdout)
-    names = {"shared": ("shared_conv", "unfold"), "separable": ("separable_conv", "whole kernels")}
+    names = {"shared": ("shared_conv", "unfold", "image by image"), "separable": ("separable_conv", "whole kernels")}
     for name, ways in names.items():
         assert set(rows[name]["milliseconds"]) == {f"{way}{end}" for way in ways for end in ("", ", backward")}
+
+
+def test_fast_ways():
+    command = [sys.executable, "-m", "benchmarks.fast_ways", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    rows = json.loads(done.stdout)
+    operations = ["cond_conv", "basis_prediction", "gated_kernels", "slicing", "machine", "ids", "attention"]
+    assert [row["operation"] for row in rows] == operations
+    assert all(len(row["milliseconds"]) >= 4 for row in rows)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
