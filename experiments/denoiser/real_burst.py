@@ -23,7 +23,7 @@ from cyclopts import App
 from torch import Tensor
 
 from experiments import report
-from fastweights.burst import cases, images, methods, weights
+from fastweights.burst import baselines, cases, images, methods, weights
 from fastweights.burst.losses import psnr
 from fastweights.burst.pipeline import denoise
 from fastweights.burst.transfer import srgb_decode, srgb_encode
@@ -33,6 +33,8 @@ LOOKS = Path("results/real_burst_looks.jsonl")
 BLOCK = 16
 # The best for simulated static bursts with a fixed pattern, by experiments/denoiser/strength.py.
 STRENGTH = 0.6
+# Of BM3D beside its own, as a fixed pattern in the reference favours whoever takes less away.
+WEAK = 0.8
 app = App(help=__doc__, help_format="plaintext")
 
 
@@ -83,7 +85,10 @@ def main(
     made = {"one frame": light[0], "mean of 8": light[:8].mean(0), "mean of 16": light.mean(0)}
     for number, (name, way) in itertools.product((8, 16) if classical else (), methods.classical().items()):
         if "BM3D" in name:
-            made[f"{name}, {number} frames"] = way(cases.real_case(frames[:number], reference))
+            case = cases.real_case(frames[:number], reference)
+            made[f"{name}, {number} frames"] = way(case)
+            weak = baselines.bm3d(case.frames, case.noise, spectrum="spectrum" in name, strength=WEAK)
+            made[f"{name}, {number} frames, strength {WEAK}"] = weak
     for name, number, strength in itertools.product(model or weights.available(), (8, 16), (1.0, STRENGTH)):
         label = f"{name}, {number} frames" + ("" if strength == 1 else f", strength {strength}")
         made[label] = denoise(frames[:number], model=name, reference=0, precision="float32", strength=strength).image

@@ -52,7 +52,7 @@ def draw(results: Path) -> Figure:
     for name, title, label, epochs in (
         ("layers", "Fig. 1 (a): synthetic target, 1 epoch", "layers k of f and e", "1"),
         ("embedding_size", "Fig. 1 (b): synthetic target, 1 epoch", "i (width 100 i of f, 1000 i numbers of e)", "1"),
-        ("rotation", "Fig. 3 (a): rotated MNIST digits, 1 epoch", "layers k of f and e", "1"),
+        ("rotation", "Fig. 3 (a): rotated MNIST digits, 10 epochs", "layers k of f and e", "10"),
     ):
         axes, content = next(panels), json.loads((results / f"galanti2020_{name}.json").read_text())
         literal(axes, content, epochs)

@@ -93,13 +93,6 @@ def noisy(part: str, size: int, generator: Generator) -> Batch:
     return (clean + strength * torch.randn(clean.shape, generator=generator),), clean
 
 
-def film(part: str, size: int, generator: Generator) -> Batch:
-    """A view moving by up to two pixels a frame: three frames (B, 3, h, w); target: the fourth."""
-    speed = torch.randint(-1, 2, (size, 1, 2), generator=generator)
-    frames = moved(part, size, speed * torch.arange(4)[:, None], generator)
-    return (frames[:, :3],), frames[:, 3:]
-
-
 def between(part: str, size: int, generator: Generator) -> Batch:
     """The frames before and after a moving view's middle frame; target: that frame."""
     speed = torch.randint(-2, 3, (size, 1, 2), generator=generator)
@@ -238,10 +231,9 @@ def characters(y: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(y.flatten(0, 1), target.flatten(), ignore_index=-1)
 
 
-BURST, NOISY, FILM, BETWEEN, EXPOSURE = (
+BURST, NOISY, BETWEEN, EXPOSURE = (
     Task("four noisy frames to a clean one", burst, size=8),
     Task("one noisy photo to a clean one", noisy),
-    Task("the next frame of a moving view", film, size=8),
     Task("the frame between two", between),
     Task("exposure undone, CIFAR-10", exposure),
 )

@@ -14,14 +14,14 @@ from fastweights.burst.synthesis.paper import noise_map
 from fastweights.burst.transfer import srgb_encode
 
 Method = Callable[[Case], Float[Tensor, "c h w"]]
+# Of BM3D, for white noise and for a measured spectrum: what served it best on held-back training photos, never on a
+# test set (`python -m experiments.denoiser.bm3d_strength`). A camera's noise is estimated, and demosaicing spreads it.
+_KNOWN_NOISE = {"white": 1.25, "spectrum": 1.0}
+_CAMERA_NOISE = {"white": 1.75, "spectrum": 1.25}
 
 
 def classical(bm3d: bool = True) -> dict[str, Method]:
-    """What needs no network, by name; with BM3D only if its package is there.
-
-    BM3D's strengths, 1.25 for white noise and 0.8 for the measured spectrum, were chosen on held-back training
-    photos, never on a test set.
-    """
+    """What needs no network, by name; BM3D needs the extra `baselines`."""
     found: dict[str, Method] = {
         "one frame": lambda case: case.frames[0],
         "mean": lambda case: case.frames.mean(0),
@@ -30,11 +30,14 @@ def classical(bm3d: bool = True) -> dict[str, Method]:
         "align + NLM": lambda case: baselines.nlm(case.frames, case.noise),
     }
     if bm3d:
-        found["align + BM3D"] = lambda case: baselines.bm3d(case.frames, case.noise, strength=1.25)
-        found["align + BM3D, spectrum"] = lambda case: baselines.bm3d(
-            case.frames, case.noise, spectrum=True, strength=0.8
-        )
+        found["align + BM3D"] = lambda case: _bm3d(case, "white")
+        found["align + BM3D, spectrum"] = lambda case: _bm3d(case, "spectrum")
     return found
+
+
+def _bm3d(case: Case, noise: str) -> Float[Tensor, "c h w"]:
+    strength = (_CAMERA_NOISE if case.sensor is None else _KNOWN_NOISE)[noise]
+    return baselines.bm3d(case.frames, case.noise, spectrum=noise == "spectrum", strength=strength)
 
 
 def network_method(network: Denoiser) -> Method:
