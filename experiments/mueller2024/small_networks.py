@@ -220,7 +220,7 @@ ROWS = [
     Row("NAFBlock", tasks.NOISY, lambda: restorer(zoo.NAFBlock(16)), steps=300),
     Row("DynamicFilter", tasks.NOISY, lambda: zoo.DynamicFilter(3), steps=200),
     Row("DynamicConvolution2015", tasks.NOISY, lambda: zoo.DynamicConvolution2015(1, 1, 3), steps=100),
-    Row("DynamicFilterNetwork", tasks.NOISY, OneFrame, steps=300, rate=1e-3),
+    Row("DynamicFilterNetwork", tasks.NOISY, OneFrame, steps=600, rate=3e-4),
     Row("SeparableConvolution", tasks.BETWEEN, lambda: zoo.SeparableConvolution(2, 5)),
     Row("HDRNet", tasks.EXPOSURE, lambda: zoo.HDRNet(16, 4, 4), steps=200),
     Row("SimplifiedChannelAttention", tasks.EXPOSURE, lambda: zoo.SimplifiedChannelAttention(3), steps=400, rate=3e-2),
