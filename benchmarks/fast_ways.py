@@ -22,7 +22,7 @@ from benchmarks.convolutions import REPEATS, compare
 from experiments import report
 from fastweights import PredictedWeight, zoo
 from fastweights.axes import Sequence
-from fastweights.codes import Sliced
+from fastweights.codes import Sliced, Upsampled
 from fastweights.ops import table
 from fastweights.structures import Mixture, Outer, softmax
 
@@ -62,20 +62,29 @@ def basis_prediction(frames: int, taps: int, basis: int, size: int) -> Case:
     return ways, (torch.randn(1, frames, size, size), torch.randn(1, basis, size, size) / basis, kernels)
 
 
-def gated_kernels(frames: int, taps: int, gates: int, size: int) -> Case:
-    """Gates between fixed filters, one output: convolve and sum, or multiply in between and convolve again."""
+def gated_kernels(frames: int, taps: int, gates: int, size: int, factor: int) -> Case:
+    """Gates between fixed filters, one output: as the table does it, or every step written out.
+
+    Gates of the picture's size are multiplied in between; smaller ones are interpolated while the maps are summed.
+    """
     layer = zoo.GatedKernelPrediction(frames, taps, gates, out_kernel_size=1).requires_grad_(False)
     filters, second = (cast(Tensor, side) for side in (layer.structure.v, layer.structure.u))
 
+    def coded(code: Tensor) -> Tensor | Upsampled:
+        return code if factor == 1 else Upsampled(code, factor, (size, size))
+
     def by_hand(x: Tensor, code: Tensor) -> Tensor:
         hidden = F.conv2d(x, filters.unflatten(1, (frames, taps, taps)), padding=taps // 2)
-        return F.conv2d(hidden * code, second[..., None, None])
+        whole = code if factor == 1 else F.interpolate(code, scale_factor=factor, mode="bilinear")
+        return F.conv2d(hidden * whole, second[..., None, None])
 
-    ways = {"convolution, sum": _by_table(layer), "convolution, gates, convolution": by_hand}
-    return ways | {"gathered": _gathered(layer)}, (
-        torch.randn(1, frames, size, size),
-        torch.randn(1, gates, size, size),
-    )
+    ways = {
+        "by the table": lambda x, code: layer.product(coded(code), x),
+        "convolution, gates, convolution": by_hand,
+        "gathered": lambda x, code: table.plain(layer.structure, layer.axes, coded(code), x),
+    }
+    code = torch.randn(1, gates, size // factor, size // factor).contiguous(memory_format=torch.channels_last)
+    return ways, (torch.randn(1, frames, size, size), code if factor > 1 else code.contiguous())
 
 
 def slicing(bins: int, numbers: int, grid: int, size: int) -> Case:
@@ -157,7 +166,7 @@ def _gathered(layer: PredictedWeight) -> Callable[..., Tensor]:
 CASES: list[tuple[Callable[..., Case], list[tuple[int, ...]]]] = [
     (cond_conv, [(1, 64, 32, 8), (8, 64, 32, 8), (8, 64, 16, 4)]),
     (basis_prediction, [(4, 7, 16, 64), (8, 15, 90, 32)]),
-    (gated_kernels, [(8, 5, 64, 128), (8, 5, 12, 256)]),
+    (gated_kernels, [(8, 5, 64, 128, 1), (8, 5, 12, 256, 1), (8, 5, 64, 128, 2), (8, 5, 12, 256, 2)]),
     (slicing, [(8, 12, 16, 256), (8, 12, 16, 1024)]),
     (machine, [(1024, 64, 8), (1024, 1024, 8)]),
     (ids, [(1024, 943, 1682, 8)]),
@@ -166,7 +175,7 @@ CASES: list[tuple[Callable[..., Case], list[tuple[int, ...]]]] = [
 SMOKE = {
     "cond_conv": (2, 3, 8, 4),
     "basis_prediction": (2, 3, 4, 8),
-    "gated_kernels": (2, 3, 4, 8),
+    "gated_kernels": (2, 3, 4, 8, 2),
     "slicing": (4, 3, 2, 8),
     "machine": (3, 5, 2),
     "ids": (4, 3, 5, 2),

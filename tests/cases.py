@@ -292,6 +292,13 @@ CASES = [
         None,
         gated_kernel_prediction,
     ),
+    Case(
+        "GatedKernelPrediction one side, half",
+        lambda: zoo.GatedKernelPrediction(2, 3, 5, out_kernel_size=1, predictor=Half(2, 5)),
+        (2, 2, 6, 8),
+        None,
+        gated_kernel_prediction,
+    ),
     Case("attention", lambda: PredictedWeight(Outer(2, _softmax), Sequence(), Pair(3, 2)), (2, 5, 3), None, attention),
     Case(
         "linear attention", lambda: PredictedWeight(Outer(2), Sequence(), Pair(3, 2)), (3, 3, 3), (3, 3, 3), attention

@@ -177,7 +177,7 @@ def convolution_without_flip(x, weight, *rest, **options):
         ("linear attention", Outer, "materialize", outer_of_sums),
         ("attention", Outer, "forward", outer_without_its_function),
         ("KernelPrediction of features", table, "local_conv", shifted_local_conv),
-        ("GatedKernelPrediction one side", table, "local_conv", gates_of_other_maps),
+        ("GatedKernelPrediction one side, half", table, "local_conv", gates_of_other_maps),
         ("GatedKernelPrediction", table.F, "conv2d", convolution_without_flip),
         ("DynamicConvolution2015 separable", table, "shared_conv", shifted_shared_conv),
         ("DynamicAlignmentUnits", BoundedNorm, "forward", norm_of_the_whole_code),

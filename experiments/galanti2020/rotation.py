@@ -14,8 +14,8 @@ Measured (results/galanti2020_rotation.json: `--epochs 10`, 5 repetitions), shar
     embedding     .434   .449   .452   .452   .452   .452   .452   .453
     hypernetwork  .388   .248   .253   .276   .349   .434   .525   .520
 
-So the hypernetwork is ahead from k = 3 on, by far from k = 4 on, and behind at k = 2; it gains from depth up to k = 4 or
-5 and loses little after. The embedding method does not gain: from k = 6 on it stands at a third wrong.
+So the hypernetwork is ahead from k = 3 on, by far from k = 4 on, and behind at k = 2; it gains from depth up to k = 4
+or 5 and loses little after. The embedding method does not gain: from k = 6 on it stands at a third wrong.
 Learning rates, k = 4, one epoch (`--x 4 --rates 0.000316 0.001 0.00316 0.01 0.0178 --seeds 3`):
 
     rate          .00032        .001          .0032         .01           .0178

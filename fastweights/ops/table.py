@@ -125,11 +125,13 @@ def _gated_product(structure: Gated, axes: Patches, code: Tensor | Upsampled, x:
         return _frame_by_frame(_gated_product, structure, axes, code, x)
     gates: Any = expand(code, x)
     extra = x.shape[1:-3]
-    hidden = _hidden(structure, axes, x.reshape(-1, *x.shape[-3:]))
+    hidden = _hidden(structure, axes, x.reshape(-1, *x.shape[-3:]), side_by_side=gates.stride(1) == 1)
     hidden = hidden.unflatten(0, (x.shape[0], math.prod(extra))) * gates.unsqueeze(1)
     hidden = hidden.flatten(0, 1).to(x.dtype)
     if structure.u is None:
         y = hidden
+    elif axes.out_kernel_size == axes.out_stride == 1 and axes.out_border == 0:
+        y = F.conv2d(hidden, structure.u.to(x.dtype)[..., None, None])
     else:
         f = axes.out_kernel_size
         u = structure.u.to(x.dtype).mT.unflatten(1, (-1, f, f))
@@ -144,19 +146,24 @@ def _gated_sum(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
     u = cast(Tensor, structure.u)[0, :, None, None]
     small = code if isinstance(code, Upsampled) else Upsampled(code, 1, (x.shape[-2], x.shape[-1]))
     # A low-precision code does not round U.
-    gates = (small.code.to(torch.promote_types(small.code.dtype, u.dtype)) * u).unflatten(1, (-1, 1, 1))
+    code = small.code.to(torch.promote_types(small.code.dtype, u.dtype), memory_format=torch.channels_last)
+    gates = (code * u).unflatten(1, (-1, 1, 1))
     # Image by image: less is held, and maps that lie together are read faster.
     images = [x] if x.ndim == 4 else x.unbind(1)
-    sums = [local_conv(_hidden(structure, axes, one), gates, upsample=small.factor, rule=small.rule) for one in images]
+    maps = [_hidden(structure, axes, one, side_by_side=True) for one in images]
+    sums = [local_conv(one, gates, upsample=small.factor, rule=small.rule) for one in maps]
     return (sums[0] if x.ndim == 4 else torch.stack(sums, 1)).to(x.dtype)
 
 
-def _hidden(structure: Gated, axes: Patches, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m y x"]:
+def _hidden(
+    structure: Gated, axes: Patches, images: Float[Tensor, "b c h w"], *, side_by_side: bool
+) -> Float[Tensor, "b m y x"]:
     filters: Any = structure.v
     v = filters.unflatten(1, (images.shape[1], axes.kernel_size, axes.kernel_size)).to(images.dtype)
     padded, border = (images, axes.border) if axes.padding_mode == "zeros" else (axes.pad(images), 0)
-    # The maps of a pixel side by side: few inputs and many outputs are convolved faster, and what follows sums them.
-    return F.conv2d(padded.contiguous(memory_format=torch.channels_last), v, stride=axes.stride, padding=border)
+    # As the gates lie, so that both are read in one order; the maps of a pixel side by side are also convolved faster.
+    order = torch.channels_last if side_by_side else torch.contiguous_format
+    return F.conv2d(padded.contiguous(memory_format=order), v, stride=axes.stride, padding=border)
 
 
 def _frame_by_frame(product: Callable[..., Tensor], structure: Gated, axes: Patches, code: Code, x: Tensor) -> Tensor:
@@ -171,8 +178,10 @@ def _gates_fit(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
 
 
 def _gates_add_up(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Tensor) -> bool:
+    # Where every map has its own plane and nothing is interpolated, multiplying whole maps is faster.
     one = structure.v is not None and structure.u is not None and structure.out_features == 1
-    return one and _is_local(structure, axes, code, x)
+    together = isinstance(code, Upsampled) or (isinstance(code, Tensor) and code.stride(1) == 1)
+    return one and together and _is_local(structure, axes, code, x)
 
 
 def _one_weight_an_image(structure: Structure, axes: Patches, code: Code, x: Tensor) -> bool:
