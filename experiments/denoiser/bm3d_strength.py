@@ -2,11 +2,11 @@
 
 Claim: the strengths that `fastweights.burst.methods` gives it, one for white noise and one for the measured spectrum,
 are those that serve it best, so that a network above it is not above a badly set rival.
-Command: `python -m experiments.denoiser.bm3d_strength`, 20 minutes on two threads, and the same with `--strengths 1.75 2
---sets camera camera-mean camera-jpeg`. Needs FASTWEIGHTS_DATA (training photos).
-Measured: results/bm3d_strength.json, 24 bursts a set: for bursts of cameras 1.75 (white) and 1.25 (spectrum) are best or
-within .03 dB of it, 41.28 and 41.64 dB on camera-mean, where the nominal strength 1 has 40.59 and 41.44. For the papers'
-white noise of known strength 1.25 and 1.0: 30.75 and 30.70 dB.
+Command: `python -m experiments.denoiser.bm3d_strength`, 20 minutes on two threads, and the same with `--strengths 1.75
+2 --sets camera camera-mean camera-jpeg`. Needs FASTWEIGHTS_DATA (training photos).
+Measured: results/bm3d_strength.json, 24 bursts a set: for bursts of cameras 1.75 (white) and 1.25 (spectrum) are best
+or within .03 dB of it, 41.28 and 41.64 dB on camera-mean, where the nominal strength 1 has 40.59 and 41.44. For the
+papers' white noise of known strength 1.25 and 1.0: 30.75 and 30.70 dB.
 """
 
 import json
