@@ -4,6 +4,9 @@ Command: `python -m benchmarks.fast_ways`, 2 minutes; writes results/benchmark_f
 the library's. "gathered" is `fastweights.ops.table.plain`: gather, multiply, scatter. Times are medians of 5 in one
 process with one thread, alternating between the ways. Refuses to time what does not agree. `benchmarks.local_conv` and
 `benchmarks.convolutions` have the local, the per-image and the separable convolution.
+The library's way is behind in the smallest cases only, where it stays, as one way serves all sizes: a machine of 64
+features forward, attention over 64 positions (and over 512 with backward, by a tenth), and by a tenth or less where
+gates of the picture's size are multiplied as one would by hand.
 """
 
 import argparse
