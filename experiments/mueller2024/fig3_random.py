@@ -6,9 +6,10 @@ The values of the figure are in no text.
 Command: `python -m experiments.mueller2024.fig3_random`, over an hour of one core; cells that have run are kept in
 runs/fig3, and the result file keeps those of earlier runs. The full setting: `--samples 5000000 --tasks
 A8,A16,A32,A64,A128 --runs runs/fig3-full`, days.
-What ran here: the grid with `--samples 100000` (2 % of the paper's vectors, 5 minutes), batch 128, Adagrad at .03, ten seeds; H predicts 8 x 128 (reading A, dim 8; to s = 1), 8 x 8 and 16 x 16 weights (reading B, on the first numbers of
-x); products in bfloat16 while training, tests in float32. Not run: the grid with a million vectors, reading A at dim 16
-and more.
+What ran here: the grid with `--samples 100000` (2 % of the paper's vectors, 5 minutes), batch 128, Adagrad at .03, ten
+seeds; H predicts 8 x 128 (reading A, dim 8; to s = 1), 8 x 8 and 16 x 16 weights (reading B, on the first numbers of
+x); products in bfloat16 while training, tests in float32. Not run: the grid with a million vectors, reading A at dim
+16 and more.
 Measured: results/fig3_random.json, docs/images/fig3_random.png.
 
 (a), (b): G's error falls with s, .49 at 1/8 to .32 at 1 (A, dim 8), .55 to .27 (B, dim 16; .25 at 2, .26 at 4), and
