@@ -7,7 +7,8 @@ FASTWEIGHTS_DATA. Half width, 7,000 steps with a cosine to 0 from 6e-4, that is 
 Measured: results/table1_burst.json, docs/images/table1_burst.png: unclipped PSNR at random noise, 72 McMaster bursts,
 one seed: one frame 18.41, HDR+ merge 23.38, Gated-64 29.10, Gated-128 29.18, KPN 29.34, aligned mean and BM3D 31.00 dB.
 Against the KPN, burst by burst, Gated-128 has -.16 +- .02 and Gated-64 -.25 +- .04 dB; what another seed would change
-was not seen. The KPN gains .52 dB with each doubling of a training (1,750, 3,500 and 7,000 steps, residual .01): so it
+was not seen. Kernels from 64 features (65 gates when folded) have +.11 +- .02 against it, from 16 -.12 +- .03. The KPN
+gains .52 dB with each doubling of a training (1,750, 3,500 and 7,000 steps, residual .01): so it
 would meet BM3D at 39,000 steps, if it went on like that.
 """
 
