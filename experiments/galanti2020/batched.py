@@ -97,18 +97,26 @@ def layers(*sizes: int, bias: bool = True, activation: type[nn.Module] = nn.ReLU
 
 
 def hypernetwork(
-    primary: Sequence[int], predictor: Sequence[int], predict: str = "*", bias: bool = False
+    primary: Sequence[int],
+    predictor: Sequence[int],
+    predict: str = "*",
+    bias: bool = False,
+    activation: type[nn.Module] = nn.ReLU,
 ) -> HyperNetwork:
     """g of the sizes `primary` and f of the sizes `predictor`, whose last layer emits those weights of g in `predict`.
 
     The last layer of f is the head, so that the products may be taken in either order. It starts as the library's
-    head does: near one ordinary network for every context (`start.apply` draws it otherwise).
+    head does: near one ordinary network for every context (`start.apply` draws it otherwise). The activation is g's.
     """
     trunk = nn.Sequential(*layers(*predictor), nn.ReLU())
-    return HyperNetwork(layers(*primary, bias=bias), trunk, predict, route="reassociate")
+    return HyperNetwork(layers(*primary, bias=bias, activation=activation), trunk, predict, route="reassociate")
 
 
-def embedding_method(primary: Sequence[int], encoder: Sequence[int]) -> Merged:
-    """q of the sizes `primary`, of which the first counts x only, and e of the sizes `encoder`; with biases."""
+def embedding_method(primary: Sequence[int], encoder: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> Merged:
+    """q of the sizes `primary`, of which the first counts x only, and e of the sizes `encoder`; with biases.
+
+    The activation is q's.
+    """
     inputs, *others = primary
-    return Merged(EmbeddingNetwork(layers(inputs + encoder[-1], *others), layers(*encoder)))
+    q = layers(inputs + encoder[-1], *others, activation=activation)
+    return Merged(EmbeddingNetwork(q, layers(*encoder)))

@@ -68,7 +68,7 @@ def covers(module: nn.Module) -> bool:
 
 def _plain(module: nn.Module) -> bool:
     types = [type(child) for child in module] if type(module) is nn.Sequential else []
-    return bool(types) and types[0] is nn.Linear and set(types) <= {nn.Linear, nn.ReLU}
+    return bool(types) and types[0] is nn.Linear and set(types) <= {nn.Linear, nn.ReLU, nn.ELU}
 
 
 def forward(module: nn.Module, weights: Weights, inputs: tuple[Tensor, ...], tape: Tape) -> Tensor:
@@ -86,8 +86,13 @@ def _layers(modules: nn.Module, weights: Weights, prefix: str, x: Tensor, tape: 
         if isinstance(module, nn.Linear):
             x = _Linear.apply(x, weights[f"{prefix}{name}.weight"], weights.get(f"{prefix}{name}.bias"), *tape.both)
         else:
-            x = torch.relu_(x)
+            x = _activated(module, x)
     return x
+
+
+def _activated(module: nn.Module, x: Tensor) -> Tensor:
+    """In place: both gradients need the result alone."""
+    return nn.functional.elu_(x, module.alpha) if isinstance(module, nn.ELU) else torch.relu_(x)
 
 
 class _Linear(Function):
@@ -161,7 +166,8 @@ def _hypernetwork(module: HyperNetwork, weights: Weights, x: Tensor, context: Te
     matrices = iter(predicted[n] for n in range(len(predicted)))
     assert isinstance(module.primary, nn.Sequential)
     for child in module.primary:
-        x = _Predicted.apply(x, code, *next(matrices), *tape.both) if isinstance(child, nn.Linear) else torch.relu_(x)
+        linear = isinstance(child, nn.Linear)
+        x = _Predicted.apply(x, code, *next(matrices), *tape.both) if linear else _activated(child, x)
     return x
 
 

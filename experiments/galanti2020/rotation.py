@@ -44,18 +44,19 @@ RESULTS = {
     "mnist": Path("results/galanti2020_rotation.json"),
     "cifar10": Path("results/galanti2020_rotation_cifar.json"),
 }
-SIZES = {"mnist": (784, 50), "cifar10": (3072, 100)}  # pixels, width of f and e
+# Pixels, width of f and e, activation of g and q.
+SHAPES: dict[str, tuple[int, int, type[nn.Module]]] = {"mnist": (784, 50, nn.ReLU), "cifar10": (3072, 100, nn.ELU)}
 BATCH = 64
 MEASURE = "share of wrong classes on 10,000 test images at random angles; chance is 11 / 12"
 app = sweep.app(__doc__)
 
 
-def build(method: str, k: int, pixels: int = 784, width: int = 50) -> nn.Module:
+def build(method: str, k: int, pixels: int = 784, width: int = 50, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
     """The network of one point; f and e with k linear layers; e emits 10 d + 10 numbers, as the paper says."""
     trunk = (pixels, *(width,) * (k - 1))
     if method == "hypernetwork":
-        return hypernetwork((pixels, 10, CLASSES), trunk)
-    return embedding_method((pixels, 10, CLASSES), (*trunk, 10 * pixels + 10))
+        return hypernetwork((pixels, 10, CLASSES), trunk, activation=activation)
+    return embedding_method((pixels, 10, CLASSES), (*trunk, 10 * pixels + 10), activation)
 
 
 def images(data: str, limit: int | None) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,7 @@ def batches(images: Tensor, number: int, seeds: int, size: int) -> Iterable[tupl
     angles = torch.stack([360 * torch.rand(len(images), generator=generator) for generator in generators])
     for chosen, degrees in zip(orders.split(size, 1), angles.split(size, 1), strict=True):
         digit = images[chosen]
-        colours = digit.unflatten(-1, (3 if digit.shape[-1] == SIZES["cifar10"][0] else 1, -1))
+        colours = digit.unflatten(-1, (3 if digit.shape[-1] == SHAPES["cifar10"][0] else 1, -1))
         turned = rotated(colours, degrees.unsqueeze(-1).expand(colours.shape[:-1])).flatten(-2)
         yield normalised(turned), normalised(digit), classes(degrees)
 
@@ -113,8 +114,8 @@ def main(options: Given = Options(seeds=5), *, data: Literal["mnist", "cifar10"]
     """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e."""
     torch.set_num_threads(1)
     load = sweep.Once(lambda: images(data, 300 if options.smoke else None))
-    pixels, width = SIZES[data]
-    make = functools.partial(build, pixels=pixels, width=width)
+    pixels, width, activation = SHAPES[data]
+    make = functools.partial(build, pixels=pixels, width=width, activation=activation)
     head = {"measure": MEASURE}
     jobs = options.jobs(range(2, 10))
     sweep.sweep(jobs, lambda job: run(job, *load(), make), lambda: head, options.file(RESULTS[data]), options)

@@ -50,6 +50,8 @@ NETWORKS = {
     "one output": lambda: hypernetwork((7, 5, 1), (6, 9, 8)),
     "matrices of their own": lambda: hypernetwork((7, 5, 3), (6, 9, 8)),
     "embedding method": lambda: embedding_method((7, 5, 3), (6, 9, 8, 11)),
+    "hypernetwork, ELU": lambda: hypernetwork((7, 5, 3), (6, 9, 8), activation=nn.ELU),
+    "embedding method, ELU": lambda: embedding_method((7, 5, 3), (6, 9, 8, 11), nn.ELU),
     "shallow": lambda: layers(7, 5, 3),
 }
 
