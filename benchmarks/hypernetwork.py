@@ -4,6 +4,7 @@ Command: `python -m benchmarks.hypernetwork`, 2 minutes on a quiet machine; writ
 A 64-64-64-1 network with 8,385 weights from 64 features by a linear head, for 128 contexts of one sample and for 32
 contexts of 256 samples; a ResNet with a context for each of 32 images. Times are medians of 7 in one process, the ways
 taking turns, each run once untimed before: what follows a library's loop would find threads asleep and caches cold.
+"products alone" is a floor: the multiplications that every way has to do, without biases, ReLU or memory to take.
 Extra memory is the peak above the inputs, each way in a process of its own (Linux), also for 4,096 contexts, where it
 is above 100 MiB.
 hyperlight, hypnettorch (extra `bench`) and hyper-nn (`pip install --no-deps hyper-nn`: its half for torch needs none of
@@ -24,13 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.hypernetwork_ways import FEATURES, resnet, ways
+from benchmarks.hypernetwork_ways import FEATURES, products, resnet, ways
 from benchmarks.local_conv import milliseconds
 from experiments import report
 from fastweights import HyperNetwork
 
 RESULT = Path("results/benchmark_hypernetwork.json")
 REPEATS = 7
+FLOOR = "products alone"
 SIZES = {"128 x 1": (128, 1), "32 x 256": (32, 256)}
 LARGE = {"4096 x 1": (4096, 1), "4096 x 16": (4096, 16)}  # weights of 131 MiB: for the memory only
 
@@ -101,10 +103,13 @@ def measure(case: str, repeats: int) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "routes": found["HyperNetwork"].network.routes(x, context, grouped=True)}  # type: ignore[union-attr, operator]
     for mode in ("forward", "backward"):
         calls = {name: partial(step, way, x, context, mode == "backward") for name, way in found.items()}
+        calls[FLOOR] = products(*SIZES[case], mode == "backward")  # type: ignore[assignment]
         times = milliseconds(calls, repeats, warm=True)  # type: ignore[arg-type]
+        floor = times.pop(FLOOR)
         best = min(value for name, value in times.items() if name != "HyperNetwork")
         row[mode] = {
             "milliseconds": {name: round(value, 2) for name, value in times.items()},
+            FLOOR: round(floor, 2),
             "times the best other": round(times["HyperNetwork"] / best, 2),
             "times faster": {n: round(times[n] / times["HyperNetwork"], 1) for n in times if n != "HyperNetwork"},
         }

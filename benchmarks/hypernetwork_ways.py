@@ -45,6 +45,27 @@ def resnet(norm: Callable[[int], nn.Module]) -> nn.Sequential:
     ).eval()
 
 
+def products(contexts: int, samples: int, backward: bool) -> Callable[[], None]:
+    """A floor: only the multiplications of weights and of layers, each into memory that is there already.
+
+    With backward, also those for the gradients of context and head, and of all layers but of x itself.
+    """
+    sizes = [(parameter.shape[0], parameter[0].numel()) for parameter in mlp().parameters() if parameter.ndim == 2]
+    count = sum(parameter.numel() for parameter in mlp().parameters())
+    shapes = [(1, contexts, FEATURES, count)]  # batch, rows, inner, columns
+    shapes += [(contexts, samples, i, j) for j, i in sizes]
+    if backward:
+        shapes += [(contexts, j, samples, i) for j, i in sizes] + [(contexts, samples, j, i) for j, i in sizes[1:]]
+        shapes += [(1, count, contexts, FEATURES), (1, contexts, count, FEATURES)]
+    operands = [(torch.randn(b, r, k), torch.randn(b, k, c), torch.empty(b, r, c)) for b, r, k, c in shapes]
+
+    def call() -> None:
+        for left, right, out in operands:
+            torch.bmm(left, right, out=out)
+
+    return call
+
+
 class Ours(nn.Module):
     """One line."""
 
