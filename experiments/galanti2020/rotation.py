@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from experiments.galanti2020 import cifar, start, sweep
 from experiments.galanti2020.batched import Stack, embedding_method, hypernetwork
 from experiments.galanti2020.mnist import CLASSES, classes, digits, normalised, rotated
+from experiments.galanti2020.narrowed import narrowed
 from experiments.galanti2020.sweep import EPOCHS_KEPT, Given, Job, Options, summary
 
 RESULTS = {
@@ -85,7 +86,7 @@ def run(job: Job, train: Tensor, test: Tensor, make: Callable[[str, int], nn.Mod
         torch.manual_seed(seed)
         network = make(job.method, job.x)
         start.apply(network, job.start, normalised(train[:1000]))
-        networks.append(network)
+        networks.append(narrowed(network))
     stack, kept = Stack(networks), {}
     for epoch in range(1, job.epochs + 1):
         for x, context, y in batches(train, epoch, job.seeds, BATCH):

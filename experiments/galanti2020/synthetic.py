@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from experiments.galanti2020 import start
 from experiments.galanti2020.batched import Stack
+from experiments.galanti2020.narrowed import narrowed
 from experiments.galanti2020.sweep import EPOCHS_KEPT, Job, summary
 
 HIDDEN, BATCH = 300, 200
@@ -111,7 +112,7 @@ def run(job: Job, build: Callable[[str, int], nn.Module], data: Data) -> dict[st
         torch.manual_seed(seed)
         network = build(job.method, job.x)
         start.apply(network, job.start, data.context[seed, :1000])
-        networks.append(network)
+        networks.append(narrowed(network))
     stack, kept = Stack(networks), {}
     for epoch in range(1, job.epochs + 1):
         for x, context, y in data.epoch(epoch, job.seeds):

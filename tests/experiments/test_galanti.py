@@ -22,6 +22,7 @@ from experiments.galanti2020 import (
 )
 from experiments.galanti2020 import layers as layer_sweep
 from experiments.galanti2020.batched import Stack, embedding_method, hypernetwork, layers
+from experiments.galanti2020.narrowed import narrowed
 from experiments.galanti2020.synthetic import KINDS, Data, Target
 from experiments.galanti2020.synthetic import run as synthetic_run
 from fastweights import HyperNetwork, head_modules
@@ -78,6 +79,27 @@ def test_a_stack_trains_as_single_seeds_do(name, momentum, monkeypatch):
             torch.testing.assert_close(stack.parameters[key][seed], value, rtol=1e-9, atol=1e-12)
         moved = [not torch.equal(p, q) for p, q in zip(before.parameters(), network.parameters(), strict=True)]
         assert all(moved)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_large_embedding_trains_as_a_narrow_one(momentum):
+    torch.manual_seed(0)
+    network = embedding_method((7, 5, 3), (6, 9, 8, 300), nn.ELU).double()
+    small = narrowed(copy.deepcopy(network))
+    assert small.network.encoder[-1].out_features == 5 + 8 + 1
+    batches = [[torch.randn(13, size, dtype=torch.float64) for size in (7, 6, 3)] for _ in range(20)]
+    before = network(*batches[0][:2])
+    torch.testing.assert_close(small(*batches[0][:2]), before, rtol=1e-12, atol=1e-12)
+    for one in (network, small):
+        loop(one, batches, 0.1, momentum)
+    after = network(*batches[0][:2])
+    assert (after - before).abs().mean() > 0.1
+    torch.testing.assert_close(small(*batches[0][:2]), after, rtol=1e-10, atol=1e-10)
+
+
+def test_what_cannot_be_narrowed_stays_as_it_is():
+    for network in (embedding_method((7, 5, 3), (6, 9, 8, 14)), hypernetwork((7, 5, 3), (6, 9, 8)), layers(3, 2)):
+        assert narrowed(network) is network
 
 
 def test_a_stack_leaves_the_networks_alone():
