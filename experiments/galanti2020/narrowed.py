@@ -16,8 +16,8 @@ def narrowed(network: nn.Module) -> nn.Module:
     start, descent (with momentum or without) moves R and leaves Q: R may be trained in the place of C. A network whose
     embedding is not larger than that, and one of another kind, is returned as it is.
 
-    So the embedding's size neither adds functions beyond h numbers nor changes training but by C^T C at the start: there
-    V^T V grows with the size and acts as a learning rate.
+    So the embedding's size neither adds functions beyond h numbers nor changes training but by C^T C at the start:
+    there V^T V grows with the size and acts as a learning rate.
 
     Example
     -------
