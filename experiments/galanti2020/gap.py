@@ -193,7 +193,7 @@ def main(
     """Measure what the result file does not hold, print exponents and draw.
 
     Args:
-        d: cells a direction; for m2 = 2 those up to 3.
+        d: cells a direction; for m2 = 2 those up to 4.
         m2: numbers of I.
         seeds: targets of each kind.
         steps: of Adam.
@@ -207,7 +207,7 @@ def main(
     rows: list[dict[str, Any]] = json.loads(result.read_text())["rows"] if result.exists() else []
     for sizes, cells, method in itertools.product(m2, d, ("g", "q")):
         key = {"method": method, "m2": sizes, "d": cells, "seeds": seeds, "steps": steps}
-        if (sizes == 2 and cells > 3) or any(key.items() <= row.items() for row in rows):
+        if (sizes == 2 and cells > 4) or any(key.items() <= row.items() for row in rows):
             continue
         rows.append(measure(cells, sizes, method, seeds, steps))
         report.write(result, {"exponents": exponents(rows), "rows": rows})
