@@ -15,26 +15,54 @@ from matplotlib.figure import Figure
 
 PICTURE, APPENDIX = Path("docs/images/galanti2020.png"), Path("docs/images/galanti2020_appendix.png")
 COLOURS = {"embedding": "tab:red", "hypernetwork": "tab:blue"}
+LITERAL: dict[str, Any] = {"start": "default", "rate": 0.01}
+# Beside what the paper states: where its setting diverges or does not learn.
+BESIDE = {
+    "rotation_cifar": [("hypernetwork", "anchored", 0.003)],
+    "colorization": [("embedding", "default", 0.1), ("hypernetwork", "default", 0.1)],
+}
 app = App(help=__doc__, help_format="plaintext")
 
 
-def literal(axes: Axes, content: dict[str, Any], epochs: str) -> None:
-    """Both methods over the figure's axis, at the paper's setting and torch's start, after so many epochs."""
-    for method, colour in COLOURS.items():
-        rows = {}
-        for row in sorted(content["rows"], key=lambda row: (row["x"], row["seeds"])):
-            if (row["method"], row["start"], row["rate"]) == (method, "default", 0.01) and epochs in row[
-                "after_epochs"
-            ]:
-                rows[row["x"]] = row["after_epochs"][epochs]  # of several, the one with most repetitions
-        shown = {x: found for x, found in rows.items() if found["mean"] is not None}
-        means, errors = ([found[name] or 0 for found in shown.values()] for name in ("mean", "standard_error"))
-        axes.errorbar(list(shown), means, errors, color=colour, marker="o", capsize=3, label=method)
-        axes.margins(x=0.12)
-        for x in rows.keys() - shown.keys():
-            axes.annotate(
-                "diverged", (x, 1), (0, -12), ("data", "axes fraction"), "offset points", color=colour, ha="center"
-            )
+def literal(axes: Axes, content: dict[str, Any], title: str) -> None:
+    """Both methods over the figure's axis at the paper's setting, after the most passes that any point has."""
+    for method in COLOURS:
+        line(axes, content, method, "o-", method, **LITERAL)
+    axes.set_title(f"{title}, {epochs(content, **LITERAL)}")
+
+
+def chosen(content: dict[str, Any], **setting: Any) -> list[dict[str, Any]]:
+    """Rows of one setting; of several at one point, the last has the most epochs, then repetitions."""
+    rows = [row for row in content["rows"] if setting.items() <= row.items()]
+    return sorted(rows, key=lambda row: (row["x"], row["rate"], row["epochs"], row["seeds"]))
+
+
+def most_epochs(content: dict[str, Any], **setting: Any) -> int:
+    """Those of the longest trainings of a setting."""
+    return max(row["epochs"] for row in chosen(content, **setting))
+
+
+def epochs(content: dict[str, Any], **setting: Any) -> str:
+    """Of the longest trainings of a setting, in words."""
+    count = most_epochs(content, **setting)
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+def line(
+    axes: Axes, content: dict[str, Any], method: str, style: str, label: str, over: str = "x", **setting: Any
+) -> None:
+    """Means and standard errors of one setting after the most epochs; diverged points are named."""
+    after, colour = str(most_epochs(content, **setting)), COLOURS[method]
+    rows = chosen(content, method=method, **setting)
+    found = {row[over]: row["after_epochs"][after] for row in rows if after in row["after_epochs"]}
+    shown = {x: one for x, one in found.items() if one["mean"] is not None}
+    means, errors = ([one[name] or 0 for one in shown.values()] for name in ("mean", "standard_error"))
+    axes.errorbar(list(shown), means, errors, color=colour, fmt=style, capsize=3, label=label)
+    axes.margins(x=0.12)
+    for x in found.keys() - shown.keys():
+        axes.annotate(
+            "diverged", (x, 1), (0, -12), ("data", "axes fraction"), "offset points", color=colour, ha="center"
+        )
 
 
 def baselines(axes: Axes, content: dict[str, Any]) -> None:
@@ -49,17 +77,17 @@ def draw(results: Path) -> Figure:
     mpl.use("Agg")
     figure = Figure((11, 6.5), dpi=90, layout="constrained")
     panels = figure.subplots(2, 2).flat
-    for name, title, label, epochs in (
-        ("layers", "Fig. 1 (a): synthetic target, 1 epoch", "layers k of f and e", "1"),
-        ("embedding_size", "Fig. 1 (b): synthetic target, 1 epoch", "i (width 100 i of f, 1000 i numbers of e)", "1"),
-        ("rotation", "Fig. 3 (a): rotated MNIST digits, 10 epochs", "layers k of f and e", "10"),
+    for name, title, label in (
+        ("layers", "Fig. 1 (a): synthetic target", "layers k of f and e"),
+        ("embedding_size", "Fig. 1 (b): synthetic target", "i (width 100 i of f, 1000 i numbers of e)"),
+        ("rotation", "Fig. 3 (a): rotated MNIST digits", "layers k of f and e"),
     ):
         axes, content = next(panels), json.loads((results / f"galanti2020_{name}.json").read_text())
-        literal(axes, content, epochs)
+        literal(axes, content, title)
         if "baselines" in content:
             baselines(axes, content)
             axes.set_yscale("log")
-        axes.set(title=title, xlabel=label, ylabel="share wrong" if name == "rotation" else "test error")
+        axes.set(xlabel=label, ylabel="share wrong" if name == "rotation" else "test error")
         axes.legend(fontsize=8)
     axes, content = next(panels), json.loads((results / "galanti2020_assumption1.json").read_text())
     for (space, found), style in zip(content["spaces"].items(), ("-", "--", ":"), strict=False):
@@ -82,7 +110,7 @@ def draw_appendix(results: Path) -> Figure:
         ("layers_type3", "Type III", "layers k of f and e"),
         ("embedding_size_type2", "Type II", "i (width 100 i of f, 1000 i numbers of e)"),
         ("embedding_size_type3", "Type III", "i (width 100 i of f, 1000 i numbers of e)"),
-        ("rotation_cifar", "Fig. 3 (b): rotated CIFAR-10 images", "layers k of f and e"),
+        ("rotation_cifar", "Fig. 3 (b): rotated CIFAR-10", "layers k of f and e"),
         ("rotation_embedding", "1.2: rotated digits", "i (e with 10,000 i numbers); 0: hypernetwork"),
         ("colorization", "1.3: colorization", "layers k of f and e"),
     ):
@@ -90,10 +118,14 @@ def draw_appendix(results: Path) -> Figure:
         if not file.exists():
             continue
         axes, content = next(panels), json.loads(file.read_text())
-        literal(axes, content, "1")
+        literal(axes, content, title)
         if "ignoring_context" in content.get("baselines", {}):
             baselines(axes, content)
-        axes.set(title=f"{title}, 1 epoch", xlabel=label, ylabel="share wrong" if "rotation" in name else "test error")
+        for method, start, rate in BESIDE.get(name, ()):
+            if chosen(content, method=method, start=start, rate=rate):
+                label_of = f"{method}, rate {rate:g}" + (", library's start" if start == "anchored" else "")
+                line(axes, content, method, "s:", label_of, start=start, rate=rate)
+        axes.set(xlabel=label, ylabel="share wrong" if "rotation" in name else "test error")
         axes.legend(fontsize=8)
     axes, content = next(panels), json.loads((results / "galanti2020_rotation.json").read_text())
     learning_rates(axes, content, depth=4)
@@ -103,15 +135,12 @@ def draw_appendix(results: Path) -> Figure:
 
 
 def learning_rates(axes: Axes, content: dict[str, Any], depth: int) -> None:
-    """Both methods over the learning rate, after an epoch."""
-    for method, colour in COLOURS.items():
-        rows = [row for row in content["rows"] if (row["method"], row["x"], row["start"]) == (method, depth, "default")]
-        found = {row["rate"]: row["after_epochs"]["1"] for row in sorted(rows, key=lambda row: row["rate"])}
-        means, errors = ([one[name] or 0 for one in found.values()] for name in ("mean", "standard_error"))
-        axes.errorbar(list(found), means, errors, color=colour, marker="o", capsize=3, label=method)
-    axes.set(
-        xscale="log", xlabel="learning rate", ylabel="share wrong", title=f"1.4: rotated digits, k = {depth}, 1 epoch"
-    )
+    """Both methods over the learning rate."""
+    setting: dict[str, Any] = {"x": depth, "start": "default"}
+    for method in COLOURS:
+        line(axes, content, method, "o-", method, over="rate", **setting)
+    title = f"1.4: rotated digits, k = {depth}, {epochs(content, **setting)}"
+    axes.set(xscale="log", xlabel="learning rate", ylabel="share wrong", title=title)
     axes.legend(fontsize=8)
 
 
