@@ -2,11 +2,19 @@
 
 Claim: a larger embedding does not bring the embedding method near the hypernetwork.
 Command: `python -m experiments.galanti2020.rotation_embedding --epochs 10`, resumed by calling it again; needs
-FASTWEIGHTS_DATA. e is d -> 100 -> 10^4 i, q (d + 10^4 i) -> 10 -> 12, g d -> 10 -> 12, f d -> 100 -> N_g, with two
-layers; nothing in g and f depends on i, so the hypernetwork is trained once (x 0). The published code has i = 2..9,
-10,000 (i + 1) numbers and depth 3 instead.
-Measured (results/galanti2020_rotation_embedding.json: `--x 1 --seeds 1`, one epoch): the embedding method has
-.458 wrong at i = 1. Larger i and the hypernetwork were not run.
+FASTWEIGHTS_DATA; 10 minutes of one processor. e is d -> 100 -> 10^4 i, q (d + 10^4 i) -> 10 -> 12, g d -> 10 -> 12, f
+d -> 100 -> N_g, with two layers; nothing in g and f depends on i, so the hypernetwork is trained once (x 0). The
+published code has i = 2..9, 10,000 (i + 1) numbers and depth 3 instead. Embeddings are trained as 111 numbers, which is
+the same (`narrowed`).
+Measured (results/galanti2020_rotation_embedding.json: 10 epochs, 5 repetitions), share of wrong classes:
+
+    i           1           2           3           4           5           6           7           8
+    embedding   .110+-.006  .126+-.005  .119+-.007  .131+-.007  .148+-.011  .145+-.005  .160+-.013  .171+-.012
+    hypernetwork .120 +- .003
+
+A larger embedding is worse, if anything; but at i = 1 to 3 the embedding method has no more errors than the
+hypernetwork, whose f has two layers here as e has (after one epoch it has .255, the embedding method .43 to .57). In
+Fig. 3 (a) the hypernetwork gains from a third and a fourth layer.
 """
 
 import dataclasses
