@@ -23,69 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from cyclopts import App
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments import report
-from fastweights import cost, zoo
-from fastweights.burst.models import ModelConfig, build
-from fastweights.burst.trunk import UNet
-from fastweights.codes import Upsampled
+from fastweights import cost
+from fastweights.burst.models import Denoiser, ModelConfig, build
 
 RESULT = Path("results/basis_cost.json")
-BASIS, KERNEL = 90, 15  # as published
 KPN = ModelConfig()
 app = App(help=__doc__, help_format="plaintext")
 
 
-class BasisNetwork(nn.Module):
-    """A basis prediction network on the trunk of the released kernel prediction network.
-
-    Coefficients are a softmax over the basis, at half resolution and interpolated; the basis is decoded from the mean
-    of the features, each kernel a softmax over its taps. Source: Xia et al. 2020, whose own U-Net is larger.
-    """
-
-    def __init__(self, basis: int = BASIS, kernel_size: int = KERNEL, frames: int = 8):
-        super().__init__()
-        self.trunk = UNet(frames + 1, KPN.width, KPN.post)
-        predictor = BasisHead(KPN.post, basis, kernel_size, frames)
-        self.weight = zoo.BasisPrediction(frames, kernel_size, basis, predictor=predictor)
-
-    def forward(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-        return self.weight(frames, self.trunk(torch.cat([frames, noise], 1)))
-
-
-class BasisHead(nn.Module):
-    """Features to (coefficients a pixel, basis an image)."""
-
-    def __init__(self, features: int, basis: int, kernel_size: int, frames: int):
-        super().__init__()
-        self.basis, self.kernel_size = basis, kernel_size
-        self.coefficients = nn.Conv2d(features, basis, 3, padding=1)
-        self.first = nn.ConvTranspose2d(features, 128, 4)
-        self.second = nn.Conv2d(128, 128, 3, padding=1)
-        self.last = nn.Conv2d(128, basis * frames, 3, padding=1)
-
-    def forward(self, features: Upsampled) -> tuple[Float[Tensor, "b r h w"], Float[Tensor, "b ir 1 1"]]:
-        coefficients = features.map(lambda small: self.coefficients(small).softmax(1)).dense()
-        x = F.relu(self.first(features.code.mean((-1, -2), keepdim=True)))
-        x = F.relu(self.second(F.interpolate(x, scale_factor=2.0, mode="bilinear")))
-        x = self.last(F.interpolate(x, size=self.kernel_size, mode="bilinear"))
-        kernels = x.unflatten(1, (self.basis, -1)).flatten(2).softmax(2)  # (b, r, (t, u, v))
-        return coefficients, kernels.mT.flatten(1)[..., None, None]
-
-
-def network(name: str) -> nn.Module:
+def network(name: str) -> Denoiser:
     """A network of the table."""
     kinds = {
         "kernels, K = 5": KPN,
         "kernels, K = 15": replace(KPN, kernel_size=15),
         "64 gates, K = 5": replace(KPN, kind="gated", maps=64),
         "64 gates, K = 15 and 1": replace(KPN, kind="gated", maps=64, kernel_size=15, out_kernel_size=1),
+        "90 basis kernels, K = 15": replace(KPN, kind="basis", maps=90, kernel_size=15),
     }
-    return build(kinds[name]) if name in kinds else BasisNetwork()
+    return build(kinds[name])
 
 
 NAMES = ("kernels, K = 5", "kernels, K = 15", "64 gates, K = 5", "64 gates, K = 15 and 1", "90 basis kernels, K = 15")

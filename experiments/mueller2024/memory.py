@@ -1,6 +1,6 @@
 """What each burst network costs beside what it reaches: peak memory, seconds and PSNR, for inference and training.
 
-Claim (Müller 2024, Sec. 4.2, Table 1): gates in place of kernels save memory, fewer maps save more, and PSNR stays.
+Claim (Müller 2024, Sec. 4.3, Table 1): gates in place of kernels save memory, fewer maps save more, and PSNR stays.
 Command: `python -m experiments.mueller2024.memory`, 3 minutes on an idle core. Needs FASTWEIGHTS_DATA and the networks
 of `python -m experiments.mueller2024.table1_burst train NETWORK`.
 What runs: every trained network of one seed; the kernel network also as people write it, its kernels interpolated to
@@ -86,7 +86,7 @@ def names(runs: Path) -> list[str]:
     trained = sorted(path.parent.name.removesuffix("-seed0") for path in runs.glob("*-seed0/weights.safetensors"))
     rows = []
     for name in trained:
-        if name == "kpn" or name.startswith(("gated-", "kpn-from-")):
+        if name == "kpn" or name.startswith(("gated-", "kpn-from-", "basis-")):
             rows += [name] + [name + HELD, name + FEW] * (name == "kpn")
             rows += [name + GATES] * name.startswith("kpn-from-")
     return rows

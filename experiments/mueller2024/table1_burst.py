@@ -43,9 +43,10 @@ app = App(help=__doc__, help_format="plaintext")
 
 
 def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
-    """Table 1's networks, and kernel prediction from few features by a 1 x 1 head, which folds into gates exactly."""
+    """Table 1's networks, kernels from few features by a 1 x 1 head, which fold into gates exactly, and a basis."""
     kpn = ModelConfig(width=width, post=post)
     table = {"kpn": kpn} | {f"gated-{maps}": replace(kpn, kind="gated", maps=maps) for maps in (128, 64)}
+    table["basis-90"] = replace(kpn, kind="basis", maps=90, kernel_size=15)
     return table | {f"kpn-from-{features}": replace(kpn, features=features) for features in (8, 16, 32, 64)}
 
 
@@ -63,7 +64,7 @@ def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:
         ema=0.99,
         seed=seed,
         threads=1,
-        one_frame=name.startswith("gated"),
+        one_frame=name.startswith(("gated", "basis")),
         save_every=250,
         eval_bursts=48,
     )
@@ -74,7 +75,7 @@ def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS) ->
     """Train one network, or go on with its training.
 
     Args:
-        name: kpn, gated-128, gated-64, kpn-from-8, -16, -32 or -64.
+        name: kpn, gated-128, gated-64, basis-90, kpn-from-8, -16, -32 or -64.
         seed: Of first weights and bursts.
         steps: Training steps of four bursts.
         runs: Folder of the runs.
@@ -89,7 +90,7 @@ def price(model: ModelConfig) -> dict[str, Any]:
         "parameters": found.parameters,
         "multiply-adds": found.multiply_adds,
         "largest tensor": list(found.largest),
-        "channels of the largest code": model.maps if model.kind == "gated" else model.frames * model.kernel_size**2,
+        "channels of the largest code": model.frames * model.kernel_size**2 if model.kind == "kpn" else model.maps,
     }
 
 

@@ -195,7 +195,7 @@ def train(config: Any) -> None:
 
 
 def _preset(
-    task: Literal["camera", "paper"] = "camera", kind: Literal["kpn", "gated"] = "kpn", **other: Any
+    task: Literal["camera", "paper"] = "camera", kind: Literal["kpn", "gated", "basis"] = "kpn", **other: Any
 ) -> TrainConfig:
     """The defaults of a task and a kind of network; `other` settings change nothing else."""
     if task == "paper":

@@ -95,7 +95,7 @@ def fold(
         seen: of real bursts (see `observe`). With rank, the pictures that the network makes of them say what is kept;
             without, the largest singular values of the heads are.
 
-    Raises BurstError for a gated network and a rank that is not possible.
+    Raises BurstError for a network of another kind and a rank that is not possible.
 
     Example
     -------
@@ -187,6 +187,8 @@ def _stored(structure: nn.Module, name: str) -> Tensor:
 def _heads(network: Denoiser) -> dict[str, _Head]:
     if network.config.kind == "gated":
         raise BurstError(f"the network is gated already, with {network.config.maps} gates a weight")
+    if network.config.kind == "basis":
+        raise BurstError("the network predicts a basis for each image: no fixed filters hold its kernels")
     return {name: _Head.of(weight) for name, weight in predicted_weights(network).items()}
 
 

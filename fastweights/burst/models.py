@@ -1,4 +1,4 @@
-"""Burst denoisers built from predicted weights: kernels (KPN) or gates, as published in grey, and in colour."""
+"""Burst denoisers built from predicted weights: kernels (KPN), gates or a basis, as published in grey; in colour."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from fastweights import convert, zoo
 from fastweights.axes import Patches
+from fastweights.burst.basis import BasisHead
 from fastweights.burst.precision import lowered
 from fastweights.burst.statistics import BurstStatistics, burst_statistics
 from fastweights.burst.trunk import REACH, Head, UNet, ZeroSum, initialise
@@ -28,11 +29,12 @@ class ModelConfig:
 
     Args:
         task: "paper" for grey bursts with known noise, "camera" for colour bursts of finished photos.
-        kind: "kpn" predicts kernels, "gated" predicts gates between fixed filters.
+        kind: "kpn" predicts kernels, "gated" gates between fixed filters, "basis" (grey only) kernels for the image and
+            how each pixel blends them.
         frames: T, frames (camera: slots) of a burst.
         kernel_size: taps of the kernels, or of the gated network's first filters.
         width, post: channels of the U-Net; 64 and 200 as published, 32 and 100 for half width.
-        maps: number of gates M (128 and 64 in the paper).
+        maps: number of gates M (128 and 64 in the paper), or of kernels in the basis (90 in Xia 2020).
         out_kernel_size: taps of the gated network's second filters; None takes kernel_size, as the paper.
         features: a bottleneck of this many features before a 1 x 1 head; None is the published 3 x 3 head. With "kpn"
             the head is then a mixture and converts to features + 1 gates.
@@ -41,7 +43,7 @@ class ModelConfig:
     """
 
     task: Literal["paper", "camera"] = "paper"
-    kind: Literal["kpn", "gated"] = "kpn"
+    kind: Literal["kpn", "gated", "basis"] = "kpn"
     frames: int = 8
     kernel_size: int = 5
     width: int = 64
@@ -53,7 +55,7 @@ class ModelConfig:
     rule: Literal["half_pixel", "legacy"] = "half_pixel"
 
     def __post_init__(self):
-        if self.task not in ("paper", "camera") or self.kind not in ("kpn", "gated"):
+        if self.task not in ("paper", "camera") or self.kind not in ("kpn", "gated", "basis"):
             raise ValueError(f"ModelConfig: no model of task {self.task!r} and kind {self.kind!r}")
         for name in ("frames", "kernel_size", "width", "post", "maps"):
             if getattr(self, name) < 1:
@@ -65,6 +67,11 @@ class ModelConfig:
         if self.features is not None and self.features < 1:
             raise ValueError(
                 f"ModelConfig: features is {self.features}, expected at least 1, or None for no bottleneck"
+            )
+        if self.kind == "basis" and (self.task == "camera" or self.unit_sum or self.features is not None):
+            raise ValueError(
+                "ModelConfig: a basis prediction network needs task='paper', unit_sum=False (its kernels sum to one as "
+                "they are) and features=None"
             )
         if self.task == "camera" and self.frames < 2:
             raise ValueError(f"ModelConfig: frames is {self.frames}, a camera network needs at least 2 slots")
@@ -90,7 +97,7 @@ def build(config: ModelConfig) -> Denoiser:
 
 
 class Denoiser(nn.Module, abc.ABC):
-    """Abstract: a burst network. Its picture at a pixel depends on pixels at most `reach` away."""
+    """Abstract: a burst network. Its picture at a pixel depends on pixels at most `reach` away, and on its basis."""
 
     config: ModelConfig
     reach: int
@@ -102,7 +109,7 @@ class Denoiser(nn.Module, abc.ABC):
 
 
 class PaperDenoiser(Denoiser):
-    """The denoiser of Mildenhall 2018 (kernels) or of Müller 2024 (gates) for grey bursts of known noise.
+    """The denoiser of Mildenhall 2018 (kernels), Müller 2024 (gates) or Xia 2020 (a basis): grey, of known noise.
 
     `Y = W(NN(frames, noise)) frames`: one predicted weight on patches over the frames.
     """
@@ -141,7 +148,7 @@ class PaperDenoiser(Denoiser):
         return y * frames.shape[1] if per_frame else y
 
     def code(self, frames: Float[Tensor, "b t h w"], noise: Float[Tensor, "b 1 h w"]) -> Code:
-        """Kernels or gates of the burst at half resolution."""
+        """Kernels or gates of the burst at half resolution, or coefficients and basis."""
         b, h, w = frames.shape[0], *frames.shape[-2:]
         if frames.shape != (b, self.config.frames, h, w) or noise.shape != (b, 1, h, w):
             raise ValueError(
@@ -201,6 +208,11 @@ KERNEL_SCALE = 0.03  # of the numbers of a kernel that blends some tens of pixel
 
 def predicted_weight(config: ModelConfig) -> PredictedWeight:
     """The predicted weight of a config, with its head as predictor: context is the trunk's features."""
+    if config.kind == "basis":
+        sizes = (config.frames, config.kernel_size, config.maps)
+        decoder = BasisHead(config.post, *sizes)
+        initialise(decoder, "glorot")
+        return zoo.BasisPrediction(*sizes, predictor=decoder)
     axes = Patches(config.kernel_size, padding_mode="replicate" if config.unit_sum else "zeros")
     taps = config.frames * config.kernel_size**2
     outputs = config.features or (config.maps if config.kind == "gated" else taps)

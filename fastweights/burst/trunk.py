@@ -80,7 +80,7 @@ class ZeroSum(nn.Module):
 def initialise(module: nn.Module, scheme: str) -> None:
     """Set all convolutions: "glorot" as the released code, or "he" (normal), which keeps the scale through ReLUs."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             if scheme == "glorot":
                 nn.init.xavier_uniform_(layer.weight)
             else:

@@ -87,9 +87,11 @@ def test_what_is_kept_still_sums_to_zero():
     assert filters.sum(1).abs().max() < 1e-12 < 0.1 < filters[:3].norm(dim=1).min()
 
 
-def test_a_gated_network_is_refused():
+def test_a_network_of_another_kind_is_refused():
     with pytest.raises(BurstError, match="gated already, with 7 gates"):
         folding.fold(build(ModelConfig(width=4, post=6, kind="gated", maps=7)))
+    with pytest.raises(BurstError, match="a basis for each image"):
+        folding.fold(build(ModelConfig(width=4, post=6, kind="basis", maps=7)))
 
 
 def test_the_shipped_network_keeps_its_picture():

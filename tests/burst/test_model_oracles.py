@@ -89,6 +89,27 @@ def test_the_gated_network_of_the_paper(small):
     torch.testing.assert_close(model(frames, noise), F.conv2d(hidden, second, padding=2))
 
 
+def test_the_basis_network(small):
+    model, weights = awake(ModelConfig(**small, kind="basis", maps=4, kernel_size=5))
+    frames, noise = torch.rand(2, 8, 12, 16, dtype=torch.float64), torch.rand(2, 1, 12, 16, dtype=torch.float64)
+    features = trunk(torch.cat([frames, noise], 1), weights)
+    name = "weight.predictor"
+    blend = conv(features, weights, f"{name}.coefficients").exp()
+    blend = blend / blend.sum(1, keepdim=True)
+    blend = F.interpolate(blend, scale_factor=2, mode="bilinear", align_corners=False)
+    # Each output of the first layer sees one pixel: 4 x 4 numbers of every channel.
+    first = torch.einsum("bc,cdhw->bdhw", features.mean((2, 3)), weights[f"{name}.first.weight"])
+    x = (first + weights[f"{name}.first.bias"][:, None, None]).clamp(min=0)
+    x = F.interpolate(x, size=(8, 8), mode="bilinear", align_corners=False)
+    x = conv(x, weights, f"{name}.second").clamp(min=0)
+    x = conv(F.interpolate(x, size=(5, 5), mode="bilinear", align_corners=False), weights, f"{name}.last").exp()
+    basis = x.unflatten(1, (4, 8))
+    basis = basis / basis.sum((2, 3, 4), keepdim=True)
+    kernels = torch.einsum("brhw,brtuv->btuvhw", blend, basis)
+    windows = F.unfold(F.pad(frames, (2, 2, 2, 2), mode="reflect"), 5).unflatten(-1, (12, 16))
+    torch.testing.assert_close(model(frames, noise), (kernels.flatten(1, 3) * windows).sum(1, keepdim=True))
+
+
 def test_glorot_bounds_of_the_released_network(small):
     model = build(ModelConfig(**small))
     for name, p in model.named_parameters():

@@ -19,6 +19,7 @@ PAPER = [
     ModelConfig(**SMALL, kind="gated", maps=24, out_kernel_size=1, unit_sum=True),
     ModelConfig(**SMALL, kind="gated", maps=9, features=3),
 ]
+BASIS = [ModelConfig(**SMALL, kind="basis", maps=5, kernel_size=size) for size in (3, 7)]
 CAMERA = [
     ModelConfig(**SMALL, task="camera", unit_sum=True),
     ModelConfig(**SMALL, task="camera", unit_sum=True, features=3),
@@ -59,7 +60,7 @@ def test_largest_tensors_of_table_1(kind, maps, largest):
     assert full == (96 if largest == 200 else largest)
 
 
-@pytest.mark.parametrize("config", PAPER, ids=str)
+@pytest.mark.parametrize("config", PAPER + BASIS, ids=str)
 @pytest.mark.parametrize("size", [(8, 8), (13, 18), (7, 5)])
 def test_estimates_of_the_frames_average_to_the_picture(config, size):
     model = shaken(build(config).double())
@@ -71,7 +72,7 @@ def test_estimates_of_the_frames_average_to_the_picture(config, size):
     torch.testing.assert_close(model(frames, noise, estimate=5), torch.stack([y, estimates[:, 5]], 1))
 
 
-@pytest.mark.parametrize("config", [c for c in PAPER if c.unit_sum], ids=str)
+@pytest.mark.parametrize("config", [c for c in PAPER if c.unit_sum] + BASIS, ids=str)
 def test_kernels_that_sum_to_one_keep_the_brightness(config):
     model = shaken(build(config).double())
     grey = torch.full((1, 8, 9, 11), 0.37, dtype=torch.float64)
@@ -112,6 +113,23 @@ def test_converted_networks_give_the_same_picture(config):
         assert ("saves nothing" in str(report)) == (config.features is None)
 
 
+def test_a_basis_belongs_to_the_image_and_blends_its_frames():
+    model = shaken(build(BASIS[1]).double())
+    frames, noise = torch.rand(2, 8, 16, 20, dtype=torch.float64), torch.full((2, 1, 16, 20), 0.1, dtype=torch.float64)
+    coefficients, basis = model.code(frames, noise)
+    assert coefficients.shape == (2, 5, 16, 20)
+    assert basis.shape == (2, 8 * 7 * 7 * 5, 1, 1)
+    assert not torch.equal(basis[0], basis[1])
+    picture = model(frames, noise)
+    assert frames.amin() < picture.amin() < picture.amax() < frames.amax()
+    assert model.weight.operation((coefficients, basis), frames) == "basis, shared_conv, sum"
+    # Its filters are predicted too, so no fixed ones hold it.
+    converted, report = model.converted((frames, noise))
+    torch.testing.assert_close(converted(frames, noise), picture)
+    assert not any(isinstance(part, Gated) for part in converted.modules())
+    assert "no layer to convert" in str(report)
+
+
 def test_statistics_of_slots_are_those_of_one_frame():
     torch.manual_seed(0)
     singles = 0.5 + 0.05 * torch.randn(1, 16, 3, 64, 64)
@@ -147,6 +165,9 @@ def test_settings_that_do_not_fit_are_refused(unchecked_shapes):
     ):
         with pytest.raises(ValueError, match="expected"):
             ModelConfig(**bad)
+    for clash in ({"unit_sum": True}, {"features": 3}, {"task": "camera", "unit_sum": True}):
+        with pytest.raises(ValueError, match="basis prediction network needs"):
+            ModelConfig(kind="basis", **clash)
     with pytest.raises(ValueError, match="at least 2 slots"):
         ModelConfig(task="camera", frames=1, unit_sum=True)
     paper, camera = build(ModelConfig(**SMALL)), build(CAMERA[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.mueller2024 import basis_cost, fm_dynamics, memory
+from experiments.mueller2024 import fm_dynamics, memory
 from experiments.mueller2024.small_networks import shuffled
 from fastweights import convert_fm, zoo
 from fastweights.burst import weights
@@ -231,15 +231,3 @@ def test_basis_cost(run, tmp_path):
     assert small["largest in maps"] == basis["largest in maps"] == 96  # the U-Net's own
     assert large["largest in maps"] == 8 * 15**2 / 4
     assert small["multiply_adds"] < basis["multiply_adds"] < large["multiply_adds"]
-
-
-def test_a_basis_network_blends_frames():
-    torch.manual_seed(0)
-    network = basis_cost.BasisNetwork(basis=4, kernel_size=5).eval()
-    frames = torch.rand(2, 8, 16, 20)
-    with torch.no_grad():
-        picture = network(frames, torch.full((2, 1, 16, 20), 0.1))
-        flat = network(torch.full_like(frames, 0.7), torch.full((2, 1, 16, 20), 0.1))
-    assert picture.shape == (2, 1, 16, 20)
-    assert frames.amin() < picture.amin() < picture.amax() < frames.amax()
-    torch.testing.assert_close(flat, torch.full_like(flat, 0.7))  # kernels of positive numbers that sum to one
