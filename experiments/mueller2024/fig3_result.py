@@ -73,54 +73,81 @@ def table(rows: Rows) -> Iterator[str]:
         yield f"{name:28} {error['mean']:9.3g} +- {error['standard deviation']:.1g} ({error['seeds']} seeds){extra}"
 
 
+CLOSING = {
+    "grid-B16-G-1.0": ("G, Adagrad, as in (a)", "o-", "tab:red"),
+    "grid-B16-M-1.0": ("M, Adagrad, as in (a)", "s--", "tab:red"),
+    "longer-adagrad-G": ("G, Adagrad, five times longer", "-", "tab:orange"),
+    "longer-adagrad-M": ("M, Adagrad, five times longer", "--", "tab:orange"),
+    "learned-G": ("G, well-kept Adam", "-", "tab:green"),
+    "learned-M": ("M, well-kept Adam", "--", "tab:green"),
+    "frozen-1.0": ("G with H's features given", ":", "tab:purple"),
+}
+
+
 def draw(rows: Rows, path: Path) -> None:
-    """(a) error against scale; (b) curves at scale 1 with what closes the gap."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
-    grid = [cell for name, cell in rows.items() if name.startswith("grid-")]
-    tasks = sorted({(cell["reading"], cell["dim"]) for cell in grid})
-    for reading, dim in tasks:
-        name = f"{reading}{dim}"
+    """(a) error against scale; (b) curves at scale 1; what closes the gap there; the fewest gates that are exact."""
+    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7.4), layout="constrained")
+    _grid(axes[0, 0], axes[0, 1], [cell for name, cell in rows.items() if name.startswith("grid-")])
+    _closing(axes[1, 0], rows)
+    _ranks(axes[1, 1], [cell for name, cell in rows.items() if name.startswith("rank-")])
+    for ax in axes.flat:
+        ax.grid(alpha=0.3)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=6.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _grid(left: Any, right: Any, grid: list[dict[str, Any]]) -> None:
+    for reading, dim in sorted({(cell["reading"], cell["dim"]) for cell in grid}):
+        colour = COLOURS.get(f"{reading}{dim}", "black")
         for network, style in (("G", "o-"), ("M", "s--")):
             cells = [c for c in grid if (c["reading"], c["dim"], c["network"]) == (reading, dim, network)]
             cells.sort(key=lambda cell: cell["scale"])
             means = [cell["error"] for cell in cells]
-            left.errorbar(
-                [cell["scale"] for cell in cells],
-                [m["mean"] for m in means],
-                [m["standard deviation"] for m in means],
-                fmt=style,
-                color=COLOURS.get(name, "black"),
-                markersize=4,
-                linewidth=1,
-                label=f"{network}, reading {reading}, dim {dim}",
-            )
+            shown: dict[str, Any] = {"color": colour, "markersize": 4, "linewidth": 1}
+            label = f"{network}, reading {reading}, dim {dim}"
+            spread = [m["standard deviation"] for m in means]
+            scales = [cell["scale"] for cell in cells]
+            left.errorbar(scales, [m["mean"] for m in means], spread, fmt=style, label=label, **shown)
+            for cell in cells:
+                if cell["scale"] == 1:
+                    right.plot(*_curve(cell), style, label=label, **shown)
     left.set(xscale="log", xlabel="scale: gates / predicted weights", ylabel="relative error", ylim=(0, None))
     left.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
     left.minorticks_off()
     vectors = sorted({f"{cell['training']['samples']:,}" for cell in grid})
     left.set_title(f"(a) Adagrad, {' or '.join(vectors)} vectors", fontsize=10)
-    curves = {
-        "grid-B16-G-1.0": ("G, Adagrad, as in (a)", "o-", "tab:red"),
-        "grid-B16-M-1.0": ("M, Adagrad, as in (a)", "s--", "tab:red"),
-        "longer-adagrad-G": ("G, Adagrad, five times longer", "-", "tab:orange"),
-        "longer-adagrad-M": ("M, Adagrad, five times longer", "--", "tab:orange"),
-        "learned-G": ("G, well-kept Adam", "-", "tab:green"),
-        "learned-M": ("M, well-kept Adam", "--", "tab:green"),
-        "frozen-1.0": ("G with H's features given", ":", "tab:purple"),
-    }
-    for name, (label, style, colour) in curves.items():
+    right.set(xlabel="training vectors, thousands", ylabel="relative error", ylim=(0, None))
+    right.set_title("(b) the same along the training, scale 1", fontsize=10)
+
+
+def _closing(ax: Any, rows: Rows) -> None:
+    for name, (label, style, colour) in CLOSING.items():
         if name in rows:
-            curve, seen = rows[name]["test curve"], rows[name]["training"]["samples"] / 1000
-            x = [seen * (epoch + 1) / len(curve) for epoch in range(len(curve))]
-            right.plot(x, curve, style, color=colour, label=label, markersize=3)
+            ax.plot(*_curve(rows[name]), style, color=colour, label=label, markersize=3)
     if "floor-B16" in rows:
-        right.axhline(rows["floor-B16"]["error"]["mean"], color="gray", linewidth=1, label="best affine gates")
-    right.set(yscale="log", xlabel="training vectors, thousands", ylabel="relative error")
-    right.set_title("(b) scale 1, reading B, dim 16", fontsize=10)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=6.5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+        ax.axhline(rows["floor-B16"]["error"]["mean"], color="gray", linewidth=1, label="best affine gates")
+    ax.set(yscale="log", xlabel="training vectors, thousands", ylabel="relative error")
+    ax.set_title("what closes the gap: scale 1, reading B, dim 16", fontsize=10)
+
+
+def _ranks(ax: Any, cells: list[dict[str, Any]]) -> None:
+    cells = sorted(cells, key=lambda cell: cell["weights"])
+    weights = [cell["weights"] for cell in cells]
+    ax.plot(weights, weights, ":", color="gray", label="Theorem 3.1: a gate a weight")
+    ax.plot(weights, [cell["generic rank"] for cell in cells], "-", color="tab:blue", linewidth=1, label="generic rank")
+    found = [cell["smallest exact"] for cell in cells]
+    ax.plot(weights, found, "o", color="tab:orange", markersize=5, label="found, residual below 1e-6")
+    ax.set(xscale="log", yscale="log", xlabel="predicted weights of a small H", ylabel="fewest gates that are exact")
+    ax.set_xticks(weights, [str(number) for number in weights])
+    ax.set_yticks(found, [str(number) for number in found])
+    ax.minorticks_off()
+    ax.set_title("rank: a linear head needs fewer gates than weights", fontsize=10)
+
+
+def _curve(cell: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Thousands of vectors, and the mean error on new vectors."""
+    curve, seen = cell["test curve"], cell["training"]["samples"] / 1000
+    return [seen * (epoch + 1) / len(curve) for epoch in range(len(curve))], curve

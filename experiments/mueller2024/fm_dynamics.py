@@ -24,10 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import matplotlib
 import torch
 from cyclopts import App
-from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from experiments import report
@@ -35,9 +34,12 @@ from experiments.mueller2024.movielens import ITEMS, RANK, USERS, Part, load, sp
 from fastweights import convert_fm, zoo
 from fastweights.structures import Gated
 
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
 RESULT = Path("results/fm_dynamics.json")
 PICTURE = Path("docs/images/fm_dynamics.png")
-COLOURS = {"theorem": "#1b6ca8", "balanced": "#c8553d", "machine's own": "#6b6b6b"}
+STYLES = {"theorem": "o-", "balanced": "s--", "machine's own": "^-"}
 app = App(help=__doc__, help_format="plaintext")
 
 
@@ -52,7 +54,7 @@ class Setting:
         return f"{self.name}, {self.optimiser}"
 
 
-SETTINGS = [Setting(name, optimiser) for optimiser in ("SGD", "Adam") for name in COLOURS]
+SETTINGS = [Setting(name, optimiser) for optimiser in ("SGD", "Adam") for name in STYLES]
 
 
 def start(seed: int) -> zoo.FactorizationMachine:
@@ -141,37 +143,19 @@ def run(setting: Setting, train: Part, test: Part, *, epochs: int, seed: int = 0
 
 
 def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
-    """Difference of predictions over epochs on a logarithmic scale, SGD left and Adam right."""
-    scale, width, height, left, bottom = 2, 300, 220, 46, 30
-    image = Image.new("RGB", (scale * 2 * (width + left), scale * (height + bottom + 24)), "white")
-    pen = ImageDraw.Draw(image)
-    everything = [value for row in rows.values() for value in row["difference"] if value > 0]
-    low, high = np.floor(np.log10(min(everything))), np.ceil(np.log10(max(everything)))
-
-    def text(x: float, y: float, words: str, colour: str = "black") -> None:
-        pen.text((scale * x, scale * y), words, fill=colour, font_size=scale * 9)
-
-    for panel, optimiser in enumerate(("SGD", "Adam")):
-        x0 = panel * (width + left) + left
-        text(x0, 4, f"{optimiser}: RMS difference of test predictions")
-        for power in range(int(low), int(high) + 1, 4):
-            y = 20 + height * (high - power) / (high - low)
-            pen.line([(scale * x0, scale * y), (scale * (x0 + width - 10), scale * y)], fill="#dddddd", width=scale)
-            text(x0 - 40, y - 6, f"1e{power:+d}")
-        for name, colour in COLOURS.items():
+    """Difference of predictions after the first step and after every epoch, SGD left and Adam right."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for ax, optimiser in zip(panels, ("SGD", "Adam"), strict=True):
+        for name, style in STYLES.items():
             values = rows[f"{name}, {optimiser}"]["difference"][1:]
-            steps = np.linspace(0, width - 10, len(values))
-            levels = np.clip(np.log10(np.maximum(values, 10.0**low)), low, high)
-            points = [
-                (scale * (x0 + x), scale * (20 + height * (high - level) / (high - low)))
-                for x, level in zip(steps, levels, strict=True)
-            ]
-            pen.line(points, fill=colour, width=2 * scale)
-        text(x0, height + 24, f"one step ... {len(values) - 1} epochs")
-    for place, (name, colour) in enumerate(COLOURS.items()):
-        text(left + 110 * place, height + 38, name, colour)
+            ax.plot(range(len(values)), values, style, markersize=4, linewidth=1, label=name)
+        ax.set(yscale="log", xlabel="epochs (0: after one step)", title=optimiser)
+        ax.grid(alpha=0.3)
+    panels[0].set_ylabel("RMS difference of test predictions, stars")
+    panels[0].legend(fontsize=8, loc="center right", title="hypernetwork", title_fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.quantize(32).save(path, optimize=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 @app.default

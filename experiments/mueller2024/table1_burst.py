@@ -166,19 +166,29 @@ def bm3d_line(count: int = 48) -> float:
 
 
 def plot(content: dict[str, Any], path: Path) -> None:
-    """PSNR against training steps, beside the BM3D pipeline on the same bursts."""
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    """PSNR against training steps, a line a kind (mean over seeds), beside the BM3D pipeline on the same bursts."""
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    kinds: dict[str, list[dict[float, float]]] = {}
     for name, row in content["networks"].items():
-        steps, figures = zip(*row["curve"][1:], strict=True)
-        axes.plot(steps, figures, label=name.replace("-seed0", ""))
+        kinds.setdefault(name.rsplit("-seed", 1)[0], []).append(dict(row["curve"][1:]))
+    longest = 0.0
+    for kind, curves in kinds.items():
+        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+        longest = max(longest, steps[-1])
+        label = f"{kind}, {len(curves)} seed{'s' * (len(curves) > 1)}"
+        axes.plot(steps, [np.mean([curve[step] for curve in curves]) for step in steps], label=label)
     line = content["BM3D on the curves' bursts"]
     axes.axhline(line, color="black", linestyle="--", label="align + mean + stabilised BM3D")
     axes.set(
-        xlabel="training steps of four bursts", ylabel="PSNR in dB, unclipped", xscale="log", ylim=(line - 5, line + 1)
+        xlabel="training steps of four bursts",
+        ylabel="PSNR in dB, unclipped, held-back photos",
+        xscale="log",
+        ylim=(line - 5, line + 1),
     )
-    axes.set_xticks(ticks := [500, 1000, 2000, 4000, 7000], [f"{tick:,}" for tick in ticks])
+    ticks = [tick for tick in (500, 1000, 2000, 4000, 7000, 20_000) if tick <= longest]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

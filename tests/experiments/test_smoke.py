@@ -107,7 +107,7 @@ def test_a_hypernetwork_on_ids_is_the_layer_on_vectors():
     x = torch.zeros(2, 943 + 1682, dtype=torch.float64).scatter(1, ids, 1.0)
     layer = convert_fm.to_linear_hypernetwork(machine, binary=True)
     torch.testing.assert_close(fm_dynamics.on_ids(layer, ids), layer(x)[:, 0])
-    for name in fm_dynamics.COLOURS:
+    for name in fm_dynamics.STYLES:
         _, forward = fm_dynamics.hypernetwork(name, machine)
         torch.testing.assert_close(forward(ids), machine(x)[:, 0])
 
