@@ -16,7 +16,7 @@ VERDICTS = {
     "partly": "shown under a condition, or in part; the note says which",
     "fails": "contradicted; the note says by what",
     "not reproduced": "tried, with a result that neither confirms nor contradicts",
-    "not testable": "no finite run can decide it; the note says why",
+    "not testable": "no run in reach can decide it; the note says why",
     "definition": "nothing to prove: the code is the paper's definition, and a test compares them",
     "open": "no evidence yet",
 }

@@ -71,6 +71,106 @@ def conditioning() -> list[str]:
     return lines
 
 
+def burst_networks() -> list[str]:
+    """PSNR of Table 1's networks (means over seeds) and of what needs no network, at every noise."""
+    found = result("table1_burst")
+    rows: dict[str, list[list[dict[str, float]]]] = {}
+    for scores in (part["scores"] for part in found["sets"].values()):
+        here: dict[str, list[dict[str, float]]] = {}
+        for name, score in scores.items():
+            here.setdefault(burst_name(name.rsplit("-seed", 1)[0]), []).append(score)
+        for name, each in here.items():
+            rows.setdefault(name, []).append(each)
+    lines = [
+        "| method | seeds | random noise | gain 1 | gain 2 | gain 4 | gain 8 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    trained = {burst_name(name.rsplit("-seed", 1)[0]) for name in found["networks"]}
+    for name, parts in sorted(rows.items(), key=lambda item: _mean(item[1][0], "psnr")):
+        cells = [f"{_mean(each, 'psnr'):.2f} ± {short(_mean(each, 'psnr_error'))}" for each in parts]
+        lines.append(f"| {name} | {len(parts[0]) if name in trained else ''} | {' | '.join(cells)} |")
+    return lines
+
+
+def burst_differences() -> list[str]:
+    """Table 1's networks against the kernel network of the same seed, burst by burst."""
+    parts = [part["differences"] for part in result("table1_burst")["sets"].values()]
+    lines = ["| network | random noise | gain 1 | gain 2 | gain 4 | gain 8 |", "| --- |" + " ---: |" * 5]
+    for key in sorted(parts[0], key=lambda key: -parts[0][key]["difference"]):
+        cells = [f"{signed(part[key]['difference'])} ± {short(part[key]['error'])}" for part in parts]
+        name, seeds = key.split(" - kpn, ")
+        lines.append(f"| {burst_name(name)}, {seeds.replace('1 seeds', '1 seed')} | {' | '.join(cells)} |")
+    return lines
+
+
+def burst_costs() -> list[str]:
+    """What Table 1's networks of the first seed cost, beside their PSNR; counts of those that were trained."""
+    measured, counted = result("memory")["networks"], result("table1_burst")["networks"]
+    lines = [
+        "| network | predicted maps | parameters | multiply-adds a pixel | pass, MiB | ms | step, MiB | ms | PSNR |",
+        "| --- |" + " ---: |" * 8,
+    ]
+    for name, row in sorted(measured.items(), key=lambda item: -item[1]["psnr"]):
+        trained = counted[f"{name.split(',')[0]}-seed0"]
+        gates = re.search(r", (\d+) gates", name)
+        # Gates of a bottleneck: one a feature, and one for the bias.
+        maps = gates[1] if gates else int(name.split(",")[0].split("-")[-1]) + 1 if name.endswith("as gates") else None
+        counts = f"{maps} | | "
+        if maps is None:
+            a_pixel = trained["multiply-adds"] / 128**2
+            counts = f"{trained['channels of the largest code']} | {trained['parameters']:,} | {a_pixel:,.0f}"
+        costs = [
+            f"{row[f'{kind} MiB']:.0f} | {1000 * row[f'{kind} seconds']:.0f}" for kind in ("inference", "training")
+        ]
+        lines.append(f"| {burst_name(name)} | {counts} | {' | '.join(costs)} | {row['psnr']:.2f} |")
+    return lines
+
+
+NETWORKS = {"kpn": "kernels (KPN)", "gated": "Gated-{0}", "basis": "a basis of {0} kernels, K = 15"}
+METHODS = {
+    "align + BM3D": "align + mean + stabilised BM3D",
+    "align + BM3D, spectrum": "align + mean + BM3D with the noise's spectrum",
+}
+
+
+def burst_name(name: str) -> str:
+    """A network or method of Table 1 in words.
+
+    >>> burst_name("kpn-from-64"), burst_name("kpn-3500"), burst_name("gated-128"), burst_name("kpn, 16 gates")
+    ('kernels from 64 features', 'kernels (KPN), 3,500 steps', 'Gated-128', 'kernels (KPN), 16 gates')
+    """
+    if found := re.fullmatch(r"kpn-from-(\d+)(.*)", name):
+        return f"kernels from {found[1]} features{found[2]}"
+    if found := re.fullmatch(r"(kpn|gated|basis)(?:-(\d+))?(?:-(\d+))?(, .*)?", name):
+        kind, first, second, rest = found.groups()
+        steps = first if kind == "kpn" else second
+        words = NETWORKS[kind].format(first) + (f", {int(steps):,} steps" if steps else "")
+        return words + (rest or "")
+    return METHODS.get(name, name)
+
+
+def short(value: float) -> str:
+    """Two decimals without a zero in front, as the pages write figures below one.
+
+    >>> short(0.53), short(1.18)
+    ('.53', '1.18')
+    """
+    return f"{value:.2f}".removeprefix("0")
+
+
+def signed(value: float) -> str:
+    """The same with its sign.
+
+    >>> signed(-0.16), signed(0.11)
+    ('-.16', '+.11')
+    """
+    return ("-" if value < 0 else "+") + short(abs(value))
+
+
+def _mean(rows: list[dict[str, float]], key: str) -> float:
+    return statistics.fmean(row[key] for row in rows)
+
+
 def over_seeds(values: list[float]) -> str:
     """Mean and standard error of the mean, with three significant digits.
 
@@ -89,6 +189,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "layers": layers,
     "initialisation": initialisation,
     "simple-gate": simple_gate,
+    "burst-networks": burst_networks,
+    "burst-differences": burst_differences,
+    "burst-costs": burst_costs,
 }
 
 

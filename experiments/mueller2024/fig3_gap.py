@@ -11,7 +11,7 @@ import torch
 from experiments.mueller2024.affine_floor import affine_floor
 from experiments.mueller2024.cp_rank import generic_rank, smallest_rank
 from experiments.mueller2024.emulation import Stack, Task, Training, build_g, build_h, build_m, draw, train
-from fastweights import convert
+from fastweights import convert, decompositions
 
 TEACHERS = 10_000  # seeds of H; seed 900 and teacher 10,900 are for choosing learning rates
 VALIDATION = 900
@@ -86,11 +86,26 @@ def frozen(task: Task, training: Training, seeds: int, scale: float) -> dict[str
     return {"scale": scale, "training": asdict(training), **asdict(train(student, teacher, training))}
 
 
+def budget(task: Task, scale: float, seed: int = TEACHERS) -> dict[str, Any]:
+    """What a budget of gates leaves of H's tensor of templates and base, the squared part, by least squares.
+
+    For tensors too large to look for the smallest rank that is exact; what is found is an upper bound.
+    """
+    torch.manual_seed(seed)
+    head = build_h(task).get_submodule("layer.predictor.2").double()
+    tensor = torch.cat([head.weight.detach().T, head.bias.detach()[None]]).unflatten(1, (task.dim, task.columns))
+    terms = decompositions.by_least_squares(tensor, task.gates(scale))
+    left = (terms.residual(tensor).norm() / tensor.norm()).square().item()
+    sizes = (tensor.shape[1], tensor.shape[2], tensor.shape[0])
+    return {"scale": scale, "gates": task.gates(scale), "generic rank": generic_rank(sizes), "final": [left]}
+
+
 def exact_rank(outputs: int, inputs: int, features: int) -> dict[str, Any]:
     """The fewest gates with which a G is exact, for a small H whose predictor has `features` hidden units."""
     torch.manual_seed(0)
     tensor = torch.rand(outputs, inputs, features + 1, dtype=torch.float64) * 2 - 1  # templates and base
-    rank, residuals = smallest_rank(tensor)
+    # A start of the largest takes minutes.
+    rank, residuals = smallest_rank(tensor, restarts=4 if tensor.numel() < 4000 else 1)
     weights = outputs * inputs
     return {
         "tensor": [outputs, inputs, features + 1],

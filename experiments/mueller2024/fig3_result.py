@@ -144,7 +144,7 @@ def _ranks(ax: Any, cells: list[dict[str, Any]]) -> None:
     ax.set_xticks(weights, [str(number) for number in weights])
     ax.set_yticks(found, [str(number) for number in found])
     ax.minorticks_off()
-    ax.set_title("rank: a linear head needs fewer gates than weights", fontsize=10)
+    ax.set_title("rank: behind a linear head fewer gates are exact", fontsize=10)
 
 
 def _curve(cell: dict[str, Any]) -> tuple[list[float], list[float]]:
