@@ -12,9 +12,10 @@ x); products in bfloat16 while training, tests in float32. Not run: the grid wit
 16 and more.
 Measured: results/fig3_random.json, docs/images/fig3_random.png.
 
-(a), (b), the upper panels: G's error falls with s, .49 at 1/8 to .32 at 1 (A, dim 8), .55 to .27 (B, dim 16; .25 at 2, .26 at 4), and
-levels off there; M stays at .57 to .53 and .51 to .55. With few gates M is ahead: at 1/8 for B, dim 16, to 1/4 for B,
-dim 8 (.48 and .41). Test over training error of the last epoch is .91 to 1.02: nothing is learned by heart.
+(a), (b), the upper panels: G's error falls with s, .49 at 1/8 to .32 at 1 (A, dim 8), .55 to .27 (B, dim 16; .25 at 2,
+.26 at 4), and levels off there; M stays at .57 to .53 and .51 to .55. With few gates M is ahead: at 1/8 for B, dim
+16, to 1/4 for B, dim 8 (.48 and .41). Test over training error of the last epoch is .91 to 1.02: nothing is learned by
+heart.
 
 What the paper does not have, at scale 1 for reading B, dim 16 (relative errors; "account" in the JSON):
 - Optimisation is nearly all of the gap. Adagrad: .27 after 100,000 vectors, .19 after 500,000, just above .172, the

@@ -52,6 +52,7 @@ NETWORK = Path("runs/table1/kpn-seed0/weights.safetensors")
 RUNS = Path("runs/fold")
 RANKS = (2, 4, 6, 8, 12, 16, 32, 64, 128, 200)
 CLOSE = 0.1  # dB
+STEPS = 500  # more
 app = App(help=__doc__, help_format="plaintext", default_parameter=Parameter(consume_multiple=True))
 
 
@@ -129,25 +130,28 @@ def main(
     network: Path = NETWORK,
     ranks: tuple[int, ...] = RANKS,
     tuned: tuple[int, ...] = (),
-    steps: int = 500,
     count: int = 72,
     runs: Path = RUNS,
     result: Path = RESULT,
     figure: Path = FIGURE,
+    smoke: bool = False,
 ) -> None:
     """Fold at every rank, fine-tune some, judge all.
 
     Args:
         network: The kernel prediction network, with a 3 x 3 head.
         ranks: Numbers of gates.
-        tuned: Ranks that are trained further, beside the network itself.
-        steps: Of that training.
+        tuned: Ranks that are trained 500 steps further, beside the network itself.
         count: McMaster bursts of the judgement; half as many training bursts give the subspace.
         runs: Folder of the fine-tuned networks.
         result: The JSON file written.
         figure: The picture written.
+        smoke: Three ranks, two bursts and one step, for a test.
     """
     torch.set_num_threads(1)
+    steps = STEPS
+    if smoke:
+        ranks, tuned, steps, count = (4, 8, 200), (4,), 1, 2
     kpn = cast(PaperDenoiser, weights.load(network))
     weighted = observed(kpn, -(-count // 2))
     kernels = {name: replace(seen, metric=None) for name, seen in weighted.items()}

@@ -67,6 +67,7 @@ def main(
     bursts: int = 72,
     out: Path = Path("runs/paper-kpn"),
     result: Path = RESULT,
+    smoke: bool = False,
 ) -> None:
     """Train and judge.
 
@@ -78,7 +79,10 @@ def main(
         bursts: McMaster bursts of the judgement.
         out: Folder of the run; a run that was stopped goes on.
         result: The JSON file written.
+        smoke: Two steps of a narrow network and two bursts, for a test.
     """
+    if smoke:
+        steps, width, post, bursts = 2, 4, 4, 2
     model = ModelConfig(kind="gated" if kind == "gated" else "kpn", width=width, post=post)
     config = settings(model, out, steps)
     figures = judge(train(config).model, bursts)

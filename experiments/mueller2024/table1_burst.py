@@ -40,6 +40,7 @@ PICTURE = Path("docs/images/table1_burst.png")
 RUNS = Path("runs/table1")
 TEST_SEED = 2024
 STEPS = 7000
+CURVE = 48  # held-back bursts of the curves
 app = App(help=__doc__, help_format="plaintext")
 
 
@@ -67,12 +68,12 @@ def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:
         threads=1,
         one_frame=name.startswith(("gated", "basis")),
         save_every=250,
-        eval_bursts=48,
+        eval_bursts=CURVE,
     )
 
 
 @app.command
-def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS) -> None:
+def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS, smoke: bool = False) -> None:
     """Train one network, or go on with its training.
 
     Args:
@@ -80,8 +81,12 @@ def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS) ->
         seed: Of first weights and bursts.
         steps: Training steps of four bursts.
         runs: Folder of the runs.
+        smoke: Two steps of a narrow network, for a test.
     """
-    print(train_network(settings(name, seed, steps, runs)).figures)
+    config = settings(name, seed, steps, runs)
+    if smoke:
+        config = replace(config, model=networks(4, 8)[name], steps=2, batch=1, patch=32, eval_bursts=1)
+    print(train_network(config).figures)
 
 
 def price(model: ModelConfig) -> dict[str, Any]:
@@ -118,7 +123,13 @@ def curve(folder: Path) -> list[list[float]]:
 
 @app.command
 def judge(
-    *, count: int = 72, sets: tuple[str, ...] = (), runs: Path = RUNS, result: Path = RESULT, picture: Path = PICTURE
+    *,
+    count: int = 72,
+    sets: tuple[str, ...] = (),
+    runs: Path = RUNS,
+    result: Path = RESULT,
+    picture: Path = PICTURE,
+    smoke: bool = False,
 ) -> None:
     """Compare all trained networks and the classical methods on McMaster.
 
@@ -128,7 +139,10 @@ def judge(
         runs: Folder of the runs.
         result: The JSON file written.
         picture: The plot written.
+        smoke: Two bursts of one set, for a test.
     """
+    if smoke:
+        count, sets = 2, ("paper",)
     photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
     trained = {path.parent.name: weights.load(path) for path in sorted(runs.glob("*/weights.safetensors"))}
     content: dict[str, Any] = {"bursts of a set": count, "test seed": TEST_SEED, "sets": {}}
@@ -140,12 +154,12 @@ def judge(
     for name in sets or tuple(one for one in cases.SETS if one.startswith("paper")):
         ways = methods.classical() | {key: methods.network_method(network) for key, network in trained.items()}
         scores, each = evaluate.evaluate(cases.cases(name, photos, TEST_SEED), count, ways)
-        content["sets"][name] = {"scores": evaluate.as_json(scores), "differences": _differences(each, trained)}
+        content["sets"][name] = {"scores": evaluate.as_json(scores), "differences": differences(each, trained)}
         for key, score in scores.items():
             print(f"{name:12} {key:24} {score.psnr:6.2f} ± {score.psnr_error:.2f} dB  SSIM {score.ssim:.4f}")
         for key, found in content["sets"][name]["differences"].items():
             print(f"{name:12} {key}: {found['difference']:+.2f} ± {found['error']:.2f} dB; {found['each seed']}")
-    content["BM3D on the curves' bursts"] = line = bm3d_line()
+    content["BM3D on the curves' bursts"] = line = bm3d_line(1 if smoke else CURVE)
     lengths = {
         row["steps"]: row["curve"][-1][1]
         for name, row in content["networks"].items()
@@ -158,7 +172,7 @@ def judge(
     plot(content, picture)
 
 
-def bm3d_line(count: int = 48) -> float:
+def bm3d_line(count: int) -> float:
     """PSNR in dB of the BM3D pipeline on the held-back bursts of the trainings' curves."""
     _, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
     way = {"BM3D": methods.classical()["align + BM3D"]}
@@ -194,7 +208,7 @@ def plot(content: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _differences(each: dict[str, list[float]], trained: dict[str, Any]) -> dict[str, dict[str, float]]:
+def differences(each: dict[str, list[float]], trained: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Each kind of network against the KPN of the same seed, burst by burst; the means over seeds."""
     kinds = sorted({name.rsplit("-seed", 1)[0] for name in trained} - {"kpn"})
     found = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.mueller2024 import fm_dynamics, memory
+from experiments.mueller2024 import fm_dynamics, memory, table1_burst
 from experiments.mueller2024.small_networks import shuffled
 from fastweights import convert_fm, zoo
 from fastweights.burst import weights
@@ -32,10 +32,8 @@ def test_single_frame(run, data):
 
 
 def test_paper_protocol(data, tmp_path):
-    small = ("--steps", 2, "--width", 4, "--post", 4, "--bursts", 2)
-    shown = as_a_command(
-        "mueller2024.paper_protocol", *small, "--out", tmp_path / "run", "--result", tmp_path / "r.json", data=data
-    )
+    written = ("--out", tmp_path / "run", "--result", tmp_path / "r.json")
+    shown = as_a_command("mueller2024.paper_protocol", "--smoke", *written, data=data)
     result = json.loads((tmp_path / "r.json").read_text())
     assert set(result["psnr"]) >= {"network", "one frame", "mean of 8", "network, clipped"}
     assert result["command"].startswith("python -m experiments.mueller2024.paper_protocol")
@@ -75,6 +73,29 @@ def test_memory(run, data, tmp_path):
     assert set(rows) == {"kpn", "kpn-from-8"} | others
     assert rows["kpn-from-8"]["psnr"] == pytest.approx(rows["kpn-from-8, as gates"]["psnr"])
     assert all(row["training seconds"] > 0 and row["inference seconds"] > 0 for row in rows.values())
+
+
+def test_table1_burst(run, data, tmp_path):
+    runs = ("--runs", tmp_path / "runs")
+    for name in ("kpn", "basis-48"):
+        assert "psnr" in run("mueller2024.table1_burst", "train", name, "--smoke", *runs, data=data)
+    written = ("--result", tmp_path / "r.json", "--picture", tmp_path / "p.png")
+    run("mueller2024.table1_burst", "judge", "--smoke", *runs, *written, data=data)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["networks"]["kpn-seed0"]["channels of the largest code"] == 200
+    assert result["networks"]["basis-48-seed0"]["channels of the largest code"] == 48
+    scores, differences = result["sets"]["paper"]["scores"], result["sets"]["paper"]["differences"]
+    behind = scores["basis-48-seed0"]["psnr"] - scores["kpn-seed0"]["psnr"]
+    assert differences["basis-48 - kpn, 1 seeds"]["difference"] == pytest.approx(behind, abs=0.02)
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_table1_pairs_networks_of_one_seed():
+    each = {"kpn-seed0": [30.0, 20.0], "kpn-seed1": [31.0, 21.0], "kpn-seed2": [0.0, 0.0]}
+    each |= {"gated-64-seed0": [29.0, 19.0], "gated-64-seed1": [30.5, 20.5]}
+    (found,) = table1_burst.differences(each, each).items()
+    assert found[0] == "gated-64 - kpn, 2 seeds"
+    assert found[1] == {"difference": -0.75, "error": 0.0, "each seed": [-1.0, -0.5], "error over seeds": 0.25}
 
 
 def test_movielens(run, data, tmp_path):
@@ -197,8 +218,7 @@ def test_fold(run, data, tmp_path):
     weights.save_weights(tmp_path / "kpn.safetensors", build(config), config, {})
     paths = ("--network", tmp_path / "kpn.safetensors", "--runs", tmp_path / "runs")
     written = ("--result", tmp_path / "r.json", "--figure", tmp_path / "f.png")
-    small = ("--ranks", 4, 200, "--tuned", 4, "--steps", 1, "--count", 2)
-    run("mueller2024.fold", *paths, *written, *small, data=data)
+    run("mueller2024.fold", "--smoke", *paths, *written, data=data)
     rows = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert set(rows) >= {"kpn", "kernels, 4 gates", "weighted, 200 gates", "weighted, 4 gates, tuned", "kpn, tuned"}
     for basis in ("kernels", "weighted"):
