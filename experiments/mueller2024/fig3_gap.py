@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from experiments.mueller2024.affine_floor import affine_floor
 from experiments.mueller2024.cp_rank import generic_rank, smallest_rank
@@ -93,6 +94,7 @@ def budget(task: Task, scale: float, seed: int = TEACHERS) -> dict[str, Any]:
     """
     torch.manual_seed(seed)
     head = build_h(task).get_submodule("layer.predictor.2").double()
+    assert isinstance(head, nn.Linear)
     tensor = torch.cat([head.weight.detach().T, head.bias.detach()[None]]).unflatten(1, (task.dim, task.columns))
     terms = decompositions.by_least_squares(tensor, task.gates(scale))
     left = (terms.residual(tensor).norm() / tensor.norm()).square().item()

@@ -219,7 +219,7 @@ def differences(each: dict[str, list[float]], trained: dict[str, Any]) -> dict[s
             ours = np.mean([each[f"{kind}-seed{seed}"] for seed in both], 0)
             theirs = np.mean([each[f"kpn-seed{seed}"] for seed in both], 0)
             found[f"{kind} - kpn, {len(both)} seeds"] = evaluate.paired(list(ours), list(theirs))
-            by_seed = [np.mean(np.subtract(each[f"{kind}-seed{s}"], each[f"kpn-seed{s}"])) for s in both]
+            by_seed = [float(np.mean(np.subtract(each[f"{kind}-seed{s}"], each[f"kpn-seed{s}"]))) for s in both]
             found[f"{kind} - kpn, {len(both)} seeds"] |= over_seeds(by_seed)
     return found
 
@@ -230,7 +230,7 @@ def over_seeds(figures: Sequence[float]) -> dict[str, Any]:
     >>> over_seeds([0.1, 0.2, 0.3])
     {'each seed': [0.1, 0.2, 0.3], 'error over seeds': 0.06}
     """
-    found: dict[str, Any] = {"each seed": [round(float(one), 2) for one in figures]}
+    found: dict[str, Any] = {"each seed": [round(one, 2) for one in figures]}
     if len(figures) > 1:
         found["error over seeds"] = round(float(np.std(figures, ddof=1)) / len(figures) ** 0.5, 2)
     return found
