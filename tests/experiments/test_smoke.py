@@ -72,6 +72,7 @@ def test_memory(run, data, tmp_path):
     rows = json.loads((tmp_path / "r.json").read_text())["networks"]
     assert set(rows) == {"kpn", "kpn-from-8"} | others
     assert rows["kpn-from-8"]["psnr"] == pytest.approx(rows["kpn-from-8, as gates"]["psnr"])
+    assert rows["kpn-from-8, as gates"]["largest difference"] < 1e-5
     assert all(row["training seconds"] > 0 and row["inference seconds"] > 0 for row in rows.values())
 
 
