@@ -187,6 +187,10 @@ def test_theorems(run, tmp_path):
         assert len(found[name]["networks"]) == 3
         assert found[name]["weights equal to the bit"]
         assert 0 <= found[name]["largest difference"] < 1e-12
+    assert found["Theorem 3.3"]["largest difference"] < 1e-12
+    for row in found["Theorem 3.3"]["networks"]:
+        assert row["rank of the machine as a hypernetwork"] == row["rank"]
+        assert row["of the other as a machine"] <= max(1, row["inputs"] - 1)
 
 
 def test_the_list_of_claims(run):
