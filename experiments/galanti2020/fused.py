@@ -90,7 +90,7 @@ def _layers(modules: nn.Module, weights: Weights, prefix: str, x: Tensor, tape: 
     return x
 
 
-def _activated(module: nn.Module, x: Tensor) -> Tensor:
+def _activated(module: nn.Module | None, x: Tensor) -> Tensor:
     """In place: both gradients need the result alone."""
     return nn.functional.elu_(x, module.alpha) if isinstance(module, nn.ELU) else torch.relu_(x)
 

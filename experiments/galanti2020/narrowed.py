@@ -40,12 +40,11 @@ def narrowed(network: nn.Module) -> nn.Module:
     if last.out_features <= size:
         return network
     factor = torch.linalg.qr(columns.double(), mode="r").R.to(columns)
-    like = {"dtype": columns.dtype, "device": columns.device}
-    small = nn.Linear(last.in_features, size, **like), nn.Linear(inputs + size, units, **like)
+    small = nn.Linear(last.in_features, size).to(columns), nn.Linear(inputs + size, units).to(columns)
     with torch.no_grad():
         small[0].weight.copy_(factor[:, units:-1])
         small[0].bias.copy_(factor[:, -1])
         small[1].weight.copy_(torch.cat([first.weight[:, :inputs], factor[:, :units].mT], 1))
         small[1].bias.copy_(first.bias)
-    same = EmbeddingNetwork(nn.Sequential(small[1], *primary[1:]), nn.Sequential(*encoder[:-1], small[0]))
+    same = EmbeddingNetwork(nn.Sequential(small[1], *list(primary)[1:]), nn.Sequential(*list(encoder)[:-1], small[0]))
     return Merged(same)

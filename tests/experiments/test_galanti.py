@@ -87,6 +87,7 @@ def test_a_large_embedding_trains_as_a_narrow_one(momentum):
     network = embedding_method((7, 5, 3), (6, 9, 8, 300), nn.ELU).double()
     small = narrowed(copy.deepcopy(network))
     assert small.network.encoder[-1].out_features == 5 + 8 + 1
+    assert fused.covers(small)
     batches = [[torch.randn(13, size, dtype=torch.float64) for size in (7, 6, 3)] for _ in range(20)]
     before = network(*batches[0][:2])
     torch.testing.assert_close(small(*batches[0][:2]), before, rtol=1e-12, atol=1e-12)
