@@ -12,6 +12,8 @@ INTERNAL = {
     "fastweights.__main__",
     "fastweights.head_modules",
     "fastweights.network_products",
+    "fastweights.network_calls",
+    "fastweights.network_names",
     "fastweights.network_routes",
 }
 # They need extras; their face is `__all__` of the package.

@@ -59,8 +59,11 @@ class Diagnosis:
     def verdict(self) -> str:
         """One of alive; asleep: one network for all contexts, but the next step may change it; dead: it never will."""
         varies = any(tensor.variation > TINY for tensor in self.tensors)
+        learns = (
+            self.head_reached > 0 and self.predictor_reached > 0 and self.head_gradient + self.predictor_gradient > 0
+        )
         if varies:
-            return "alive" if self.head_reached > 0 and self.predictor_reached > 0 else "asleep"
+            return "alive" if learns else "asleep"
         return "dead" if all(tensor.dead for tensor in self.tensors) else "asleep"
 
     def __str__(self) -> str:
@@ -92,7 +95,7 @@ def diagnose(model: nn.Module, x: Any, context: Any, *, grouped: bool = False) -
         x, context, grouped: as for a call; a batch of at least two different contexts.
 
     Raises:
-        TypeError: no HyperNetwork. ValueError: fewer than two contexts.
+        TypeError: no HyperNetwork. ValueError: fewer than two contexts; predicted weights that are not finite.
 
     >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
     <torch...>
@@ -107,6 +110,9 @@ def diagnose(model: nn.Module, x: Any, context: Any, *, grouped: bool = False) -
         name, first = next(iter(weights.items()))
         if first.ndim == len(model.shapes[name]) or first.shape[0] < 2:
             raise ValueError("diagnose: one context given, expected a batch of at least two different ones")
+        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        if broken:
+            raise ValueError(f"diagnose: NaN or infinite numbers in the predicted {', '.join(broken)}")
         head, predictor = (_trained(part) for part in (model.head, model.predictor))
         y = model.call_with(weights, x, grouped=grouped)
         generator = torch.Generator().manual_seed(0)

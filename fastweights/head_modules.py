@@ -80,7 +80,7 @@ class Joined(Head):
                 features, templates, base = features.to(wide), templates.to(wide), base.to(wide)
             flat = torch.addmm(base, features if lead else features.unsqueeze(0), templates)
             for n, part in zip(group, _split(flat, sizes), strict=True):
-                found[n] = part if len(lead) == len(self.shapes[n]) == 1 else part.view(*lead, *self.shapes[n])
+                found[n] = part if len(lead) == len(self.shapes[n]) == 1 else part.view((*lead, *self.shapes[n]))
         return [found[n] for n in range(len(found))]
 
     @property

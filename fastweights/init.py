@@ -42,7 +42,7 @@ def hyperfan_in(network: HyperNetwork, feature_variance: float = 1.0, relu: bool
         relu: whether layers are followed by a ReLU; None looks into the primary's Sequentials.
 
     Raises:
-        TypeError: a head whose weights are not linear in features. ValueError: delta=True.
+        TypeError: a head whose weights are not linear in features. ValueError: delta=True, or no weight predicted.
 
     Source: Chang 2020, "Principled weight initialization for hypernetworks".
 
@@ -127,14 +127,16 @@ def _layers(network: HyperNetwork, caller: str, relu: bool | None) -> list[_Laye
     followed = _before_relu(network.primary) if relu is None else set()
     layers = []
     for name, mixture in mixtures.items():
-        shape, (module, _, leaf) = network.shapes[name], name.rpartition(".")
-        if leaf != "weight" or len(shape) < 2:
+        shape, (module, dot, leaf) = network.shapes[name], name.rpartition(".")
+        if "weight" not in leaf or len(shape) < 2:
             continue
         taps = math.prod(shape[2:])
-        bias = mixtures.get(f"{module}.bias" if module else "bias")
+        bias = mixtures.get(module + dot + leaf.replace("weight", "bias"))  # in_proj_weight, weight_ih_l0 have theirs
         layers.append(
             _Layer(mixture, bias, shape[1] * taps, shape[0] * taps, module in followed if relu is None else relu)
         )
+    if not layers:
+        raise ValueError(f"{caller}: no weight of a layer is predicted, only {', '.join(mixtures)}; nothing to scale")
     return layers
 
 

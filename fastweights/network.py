@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
+from fastweights import network_calls as calls
 from fastweights import network_products as products
 from fastweights import network_routes as routes
 from fastweights.head_modules import Given, Head, Joined
 from fastweights.heads import Chunked, HeadSetting, Linear, LowRank
+from fastweights.network_names import matching, put
 from fastweights.network_products import PredictedTensor
 from fastweights.network_routes import Route
 
@@ -79,17 +80,16 @@ class HyperNetwork(nn.Module):
         super().__init__()
         self.primary = copy.deepcopy(primary)
         self.predictor, self.delta, self.route, self.memory_limit = predictor, delta, route, memory_limit
-        self.aliases = _matching(self.primary, (predict,) if isinstance(predict, str) else tuple(predict))
+        self.aliases = matching(self.primary, (predict,) if isinstance(predict, str) else tuple(predict))
         values = [self.primary.get_parameter(names[0]) for names in self.aliases]
         self.shapes = {names[0]: tuple(value.shape) for names, value in zip(self.aliases, values, strict=True)}
         self.features = self._numbers() if head is None else features or last_size(predictor)
         built = Given(list(self.shapes.values())) if head is None else self._build(head, values, memory_limit)
         self.head: Head = built.to(device=values[0].device, dtype=values[0].dtype)
         if not delta:
-            for name in (name for names in self.aliases for name in names):
-                module, _, leaf = name.rpartition(".")
-                self.primary.get_submodule(module).register_parameter(leaf, None)
-            routes.refresh_recurrent(self.primary)
+            for names in self.aliases:
+                put(self.primary, names, None)
+            calls.refresh_recurrent(self.primary)
 
     def forward(self, x: Any, context: Any, *, grouped: bool = False) -> Any:
         """g(x; f(context)); x a tensor or a tuple of tensors, the result as g gives it."""
@@ -114,19 +114,19 @@ class HyperNetwork(nn.Module):
             )
         baked = copy.deepcopy(self.primary)
         for names, tensor in zip(self.aliases, self._formed(code).values(), strict=True):
-            parameter = nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format))
-            for name in names:
-                module, _, leaf = name.rpartition(".")
-                baked.get_submodule(module).register_parameter(leaf, parameter)
-        routes.refresh_recurrent(baked)
+            put(baked, names, nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format)))
+        calls.refresh_recurrent(baked)
         return baked
 
     def call_with(self, weights: dict[str, Tensor], x: Any, *, grouped: bool = False) -> Any:
         """g with a batch of given weights (B, *shape), as `weights` returns them, by vmap or a loop."""
-        inputs = x if isinstance(x, tuple) else (x,)
-        routes.check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
+        inputs = calls.as_inputs(x)
+        if {name: tuple(weight.shape[1:]) for name, weight in weights.items()} != self.shapes:
+            found = {name: tuple(weight.shape) for name, weight in weights.items()}
+            raise ValueError(f"call_with: weights of shapes {found}, expected (B, *shape) of {self.shapes}")
+        calls.check_batch(next(iter(weights.values())).shape[0], inputs, grouped)
         y = self._plain(weights, inputs if grouped else tuple(x.unsqueeze(1) for x in inputs), {})
-        return y if grouped else tree_map(routes.one_sample, y)
+        return y if grouped else calls.one_sample(y)
 
     def routes(self, x: Any, context: Any, *, grouped: bool = False) -> dict[str, str]:
         """The route that a call takes, by name of the predicted weight; `{"*": route}` where it is one for all.
@@ -150,17 +150,17 @@ class HyperNetwork(nn.Module):
         )
 
     def _run(self, x: Any, context: Any, grouped: bool, taken: dict[str, str] | None) -> Any:
-        inputs = x if isinstance(x, tuple) else (x,)
+        inputs = calls.as_inputs(x)
         code = self._code(context)
         single = code.ndim == 1
         if not single:
-            routes.check_batch(code.shape[0], inputs, grouped)
+            calls.check_batch(code.shape[0], inputs, grouped)
         # In front of what the primary takes, every input gets an axis of groups, one for each context.
         groups = inputs if grouped and not single else tuple(x.unsqueeze(0 if single else 1) for x in inputs)
         y = self._groups(code.unsqueeze(0) if single else code, groups, {} if taken is None else taken)
         if single:
-            return tree_map(lambda leaf: leaf.squeeze(0), y)
-        return y if grouped else tree_map(routes.one_sample, y)
+            return tree_map_only(Tensor, lambda leaf: leaf.squeeze(0), y)
+        return y if grouped else calls.one_sample(y)
 
     def _groups(self, code: Tensor, inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
         modules = routes.chain(self.primary, inputs) if self.route in ("auto", "materialise", "reassociate") else None
@@ -182,14 +182,14 @@ class HyperNetwork(nn.Module):
         return self._plain(self._formed(code), inputs, taken)
 
     def _plain(self, weights: dict[str, Tensor], inputs: tuple[Any, ...], taken: dict[str, str]) -> Any:
-        one = len(next(iter(weights.values()))) == 1
-        loop = self.route == "loop" or (self.route != "vmap" and (one or routes.needs_loop(self.primary)))
+        one = next(iter(weights.values())).shape[0] == 1
+        loop = self.route == "loop" or (self.route != "vmap" and (one or calls.needs_loop(self.primary)))
         taken["*"] = "loop" if loop else "vmap"
         # A module in two places is given its weights once, or functional_call would not find back to what was there.
         modules = dict(self.primary.named_modules())
         places = ((name, names[0]) for names in self.aliases for name in names)
         named = {name: weights[first] for name, first in places if name.rpartition(".")[0] in modules}
-        return (routes.by_loop if loop else routes.by_vmap)(self.primary, named, inputs)
+        return (calls.by_loop if loop else calls.by_vmap)(self.primary, named, inputs)
 
     def _code(self, context: Any) -> Float[Tensor, "*b k"]:
         code = self.predictor(context)
@@ -220,7 +220,7 @@ class HyperNetwork(nn.Module):
     def _formed(self, code: Tensor) -> dict[str, Tensor]:
         """The predicted tensors by name, (*b, *shape)."""
         if code.ndim == 2:
-            self._check_memory(code, len(code) * self._numbers())
+            self._check_memory(code, code.shape[0] * self._numbers())
         if not isinstance(self.head, Joined):
             return {name: tensor.dense() for name, tensor in self._tensors(code).items()}
         values = [self.primary.get_parameter(name) for name in self.shapes] if self.delta else None
@@ -232,7 +232,7 @@ class HyperNetwork(nn.Module):
 
     def _check_memory(self, code: Tensor, numbers: int) -> None:
         """Whether so many predicted numbers may be formed for all contexts; those of one context always may."""
-        contexts, size = len(code), code.element_size()
+        contexts, size = code.shape[0], code.element_size()  # len would tie a compiled call to one
         if contexts == 1 or numbers * size <= self.memory_limit:
             return
         fitting = max(self.memory_limit // (self._numbers() * size), 1)
@@ -257,26 +257,6 @@ class HyperNetwork(nn.Module):
                 "(delta=True), or predict fewer weights"
             )
         return head.build(values, self.features, self.delta)
-
-
-def _matching(primary: nn.Module, patterns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """The names of every parameter that a pattern matches; a tied one has several."""
-    names: dict[nn.Parameter, tuple[str, ...]] = {}
-    for name, parameter in primary.named_parameters(remove_duplicate=False):
-        if isinstance(parameter, nn.UninitializedParameter):
-            raise ValueError(f"HyperNetwork: {name} has no size yet; call the primary once on an input before")
-        names[parameter] = (*names.get(parameter, ()), name)
-    if not names:
-        raise ValueError(f"HyperNetwork: {type(primary).__name__} has no parameters to predict")
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for aliases in names.values() for name in aliases):
-            known = ", ".join(aliases[0] for aliases in names.values())
-            raise ValueError(f"HyperNetwork: predict={pattern!r} matches no parameter; there are {known}")
-    return [
-        aliases
-        for aliases in names.values()
-        if any(fnmatchcase(name, pattern) for name in aliases for pattern in patterns)
-    ]
 
 
 def last_size(predictor: nn.Module) -> int:

@@ -43,7 +43,7 @@ class PredictedTensor:
             if base is not None and base.dtype == self.code.dtype:  # one pass over the weights instead of two
                 return torch.addmm(base.flatten(), self.code, templates).view(-1, *self.shape)
         weight = self.structure.materialize(self.code)
-        weight = weight.reshape(*weight.shape[:-2], *self.shape)
+        weight = weight.reshape((*weight.shape[:-2], *self.shape))
         return weight if self.base is None else weight + self.base
 
 

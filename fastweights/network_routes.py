@@ -1,7 +1,7 @@
-"""How a primary network runs with a batch of predicted weights: as a chain of batched products, vmap, or a loop.
+"""A primary network that is a chain of known layers, run with the weights of many contexts as batched products.
 
-All routes compute what a loop over contexts computes. Everything takes B contexts and, for every input, an axis of
-B groups in front of what the primary takes.
+It computes what a loop over contexts computes. Everything takes B contexts and an axis of B groups in front of what the
+primary takes; `fastweights.network_calls` runs any other primary.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils._pytree import tree_map
 
 from fastweights import network_products as products
 from fastweights.head_modules import matrix_shape
@@ -88,15 +85,6 @@ def batch_statistics(module: nn.Module) -> bool:
     return False
 
 
-def needs_loop(primary: nn.Module) -> bool:
-    """Whether a layer inside refuses torch.func.vmap: recurrent ones, and norms that update running statistics."""
-    for module in primary.modules():
-        updates = isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats
-        if updates or isinstance(module, nn.RNNBase | nn.SyncBatchNorm):
-            return True
-    return False
-
-
 class Chain:
     """Runs a chain of modules on samples of all contexts at once; `orders` says what was chosen for each weight.
 
@@ -139,6 +127,7 @@ class Chain:
     def _linear(
         self, prefix: str, module: nn.Linear, weight: Predicted | None, bias: Predicted | None, x: Tensor
     ) -> Tensor:
+        _check_features(prefix, module.in_features, x, -1)
         own_bias = module.bias if bias is None else products.dense(bias)
         rows = x if x.ndim == 3 else x.flatten(1, -2)
         if weight is None:
@@ -156,6 +145,7 @@ class Chain:
         x: Tensor,
         contexts: int,
     ) -> Tensor:
+        _check_features(prefix, module.in_channels, x, 1)  # type: ignore[arg-type]
         own_bias: Any = module.bias if bias is None else products.dense(bias)
         if weight is None:
             y = products.convolve(module, module.weight, x, module.groups)  # type: ignore[arg-type]
@@ -205,62 +195,8 @@ def _norm(module: nn.Module, weight: Predicted | None, bias: Predicted | None, x
     return (y if shift is None else y + shift).flatten(0, 1)
 
 
-def check_batch(contexts: int, inputs: tuple[Any, ...], grouped: bool) -> None:
-    """Raises ValueError for inputs that are not one a context."""
-    for x in inputs:
-        if x.ndim == 0 or x.shape[0] != contexts:
-            what = "groups" if grouped else "samples"
-            raise ValueError(
-                f"HyperNetwork: {contexts} contexts for x of shape {tuple(x.shape)}, expected {contexts} "
-                f"{what} on axis 0; for one context for all of x give it without a batch axis"
-            )
-
-
-def one_sample(leaf: Tensor) -> Tensor:
-    """(B, 1, ...) -> (B, ...); raises ValueError for another number of samples."""
-    if leaf.ndim < 2 or leaf.shape[1] != 1:
-        raise ValueError(
-            f"HyperNetwork: with a context a sample the primary gave {tuple(leaf.shape[1:])}, expected one sample on "
-            "axis 0; where samples lie on another axis pass grouped=True and for each context an x that g takes"
-        )
-    return leaf.squeeze(1)
-
-
-def by_vmap(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:
-    """torch.func.vmap over the contexts; every context draws its own random numbers (dropout)."""
-
-    def one(weights: dict[str, Tensor], inputs: tuple[Any, ...]) -> Any:
-        return functional_call(primary, weights, inputs, tie_weights=False)
-
-    return torch.vmap(one, randomness="different")(dict(weights), inputs)
-
-
-def by_loop(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:
-    """One call a context, one after the other."""
-    # unbind: an index in a loop would make a zero gradient of full size each time.
-    rows = zip(*(weight.unbind() for weight in weights.values()), strict=True)
-    calls = zip(rows, zip(*(x.unbind() for x in inputs), strict=True), strict=True)
-    hooks = [
-        module.register_forward_pre_hook(_refresh) for module in primary.modules() if isinstance(module, nn.RNNBase)
-    ]
-    try:
-        results = [
-            functional_call(primary, dict(zip(weights, row, strict=True)), args, tie_weights=False)
-            for row, args in calls
-        ]
-    finally:
-        for hook in hooks:
-            hook.remove()
-        refresh_recurrent(primary)
-    return tree_map(lambda *leaves: torch.stack(leaves), *results)
-
-
-def refresh_recurrent(primary: nn.Module) -> None:
-    """Recurrent layers keep a list of their weights of their own; it must follow what is there now."""
-    for module in primary.modules():
-        if isinstance(module, nn.RNNBase):
-            module._init_flat_weights()
-
-
-def _refresh(module: nn.Module, args: Any) -> None:
-    refresh_recurrent(module)
+def _check_features(prefix: str, expected: int, x: Tensor, dim: int) -> None:
+    # The batched products would speak of shapes that the caller never made.
+    if x.shape[dim] != expected:
+        layer = prefix.rstrip(".") or "the primary"
+        raise ValueError(f"HyperNetwork: {layer} takes {expected} features on axis {dim}, got {x.shape[dim]}")

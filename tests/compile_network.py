@@ -51,6 +51,11 @@ def main():
         torch._dynamo.reset()
         close(torch.compile(hyper, backend="aot_eager", fullgraph=True)(x, context), expected)
         close(torch.export.export(hyper, (x, context)).module()(x, context), expected)
+        if name != "vmap":  # which makes the batch the number of a convolution's groups, a constant
+            contexts = {0: torch.export.Dim("contexts", min=2, max=64)}
+            program = torch.export.export(hyper, (x, context), dynamic_shapes=(contexts, contexts))
+            more = program.module()(torch.cat([x, x]), torch.cat([context, context]))
+            close(more, torch.cat([expected, expected]))
         baked, part = hyper.bake(context[0]).eval(), x[:1]
         close(baked(part), expected[:1])
         close(torch.export.export(baked, (part,)).module()(part), expected[:1])

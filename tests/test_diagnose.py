@@ -84,6 +84,10 @@ def test_features_that_no_context_moves_are_dead():
     assert found.head_gradient > 0  # the bases learn, as an ordinary network
 
 
+def test_nothing_to_train_is_not_alive():
+    assert look(HyperNetwork(primary(), nn.Linear(7, 3)).requires_grad_(False)).verdict == "asleep"
+
+
 def test_the_model_is_left_as_it_is_and_needs_no_gradients_on():
     hyper = HyperNetwork(primary(), nn.Linear(7, 3))
     before = {name: value.clone() for name, value in hyper.state_dict().items()}
@@ -99,3 +103,7 @@ def test_mistakes():
     for context in (torch.randn(7), torch.randn(1, 7)):
         with pytest.raises(ValueError, match="one context given, expected a batch of at least two"):
             diagnose(HyperNetwork(primary(), nn.Linear(7, 3)), torch.randn(1, 5), context)
+    broken = HyperNetwork(primary(), nn.Linear(7, 3))
+    nn.init.constant_(broken.head.structures[2].templates, float("nan"))
+    with pytest.raises(ValueError, match=r"diagnose: NaN or infinite numbers in the predicted 2\.weight$"):
+        look(broken)

@@ -98,6 +98,18 @@ def test_convolutions_count_their_taps():
     assert hyper.head.structures[0].templates.var().item() == pytest.approx(1 / (30 * 9 * FEATURES), rel=0.1)
 
 
+def test_weights_of_recurrent_and_attention_layers_are_drawn_too():
+    for primary, weight, bias, fan in (
+        (nn.LSTM(40, 50), "weight_ih_l0", "bias_ih_l0", 40),
+        (nn.MultiheadAttention(40, 2), "in_proj_weight", "in_proj_bias", 40),
+    ):
+        hyper = HyperNetwork(primary, nn.Identity(), features=FEATURES)
+        init.hyperfan_in(hyper)
+        found = dict(zip(hyper.shapes, hyper.head.structures, strict=True))
+        assert found[weight].templates.var().item() == pytest.approx(1 / (2 * fan * FEATURES), rel=0.1)
+        assert found[bias].templates.var().item() == pytest.approx(1 / (2 * FEATURES), rel=0.1)
+
+
 def test_bias_hyperinit_is_one_network_and_learns_at_the_second_step():
     primary = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
     hyper = HyperNetwork(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)), nn.Linear(7, FEATURES))
@@ -142,3 +154,6 @@ def test_mistakes():
     delta = HyperNetwork(nn.Linear(3, 2), nn.Linear(4, 5), delta=True)
     with pytest.raises(ValueError, match="hyperfan_out: delta=True starts at learned weights"):
         init.hyperfan_out(delta)
+    biases = HyperNetwork(nn.Linear(3, 2), nn.Linear(4, 5), "bias")
+    with pytest.raises(ValueError, match="hyperfan_in: no weight of a layer is predicted, only bias; nothing to scale"):
+        init.hyperfan_in(biases)

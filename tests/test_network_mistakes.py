@@ -16,6 +16,12 @@ def mistake(primary=None, predictor=None, x=(3, 5), context=(3, 4), **options):
     return call
 
 
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.turn = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -31,6 +37,10 @@ def mistake(primary=None, predictor=None, x=(3, 5), context=(3, 4), **options):
             mistake(head=None),
             r"the predictor gave \(3, 3\), expected \(80\) or \(B, 80\): 80 numbers, one for each pred",
         ),
+        (mistake(context=(0, 4), x=(0, 5)), "a batch of 0 contexts, expected at least one"),
+        (mistake(x=(3, 6)), "0 takes 5 features on axis -1, got 6"),
+        (mistake(primary=conv_net(), x=(3, 4, 11, 9)), "0 takes 2 features on axis 1, got 4"),
+        (mistake(primary=Complex()), "turn is torch.complex64, expected real numbers; leave it out of predict="),
         (mistake(features=5), r"the predictor gave \(3, 3\), expected \(5\)"),
         (mistake(primary=nn.ReLU()), "ReLU has no parameters to predict"),
         (mistake(primary=nn.LazyLinear(3)), "weight has no size yet; call the primary once on an input before"),
@@ -102,3 +112,20 @@ def test_a_head_holds_the_numbers_it_says(head):
 def test_bake_takes_one_context():
     with pytest.raises(ValueError, match=r"the predictor gave \(2, 3\), expected one context \(k\)"):
         HyperNetwork(mlp(), nn.Linear(4, 3)).bake(torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("x", [{"x": torch.zeros(3, 5)}, [torch.zeros(3, 5)], (torch.zeros(3, 5), None)])
+def test_inputs_that_are_no_tensors(x):
+    hyper = HyperNetwork(mlp(), nn.Linear(4, 3))
+    with pytest.raises(
+        TypeError, match=r"x is or holds a (dict|list|NoneType), expected a tensor or a tuple of tensor"
+    ):
+        hyper(x, torch.zeros(3, 4))
+
+
+def test_weights_of_another_network_or_one_context():
+    hyper = HyperNetwork(mlp(), nn.Linear(4, 3))
+    weights = hyper.weights(torch.zeros(3, 4))
+    for wrong in ({"0.weight": weights["0.weight"]}, hyper.weights(torch.zeros(4))):
+        with pytest.raises(ValueError, match=r"call_with: weights of shapes .*0\.weight.*expected \(B, \*shape\) of "):
+            hyper.call_with(wrong, torch.zeros(3, 5))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from network_cases import HEADS, PRIMARIES, assert_equal_with_gradients, build, loop
 
-from fastweights import head_modules, network_products, network_routes
+from fastweights import head_modules, network_calls, network_products, network_routes
 
 unformed, grouped, norm = network_products._linear_unformed, network_products._grouped, network_routes._norm
 formed = head_modules.Joined.formed
-add_bias, dense, by_vmap = network_products.add_bias, network_products.PredictedTensor.dense, network_routes.by_vmap
+add_bias, dense, by_vmap = network_products.add_bias, network_products.PredictedTensor.dense, network_calls.by_vmap
 
 
 def of_the_next_context(structure, code, x):
@@ -68,7 +68,7 @@ def transposed(self):
         ("conv_net", "linear", "materialise", network_products, "_grouped", contexts_and_samples_swapped),
         ("conv_net", "linear", "materialise", network_products, "add_bias", bias_of_the_first_context),
         ("normed_mlp", "linear", "materialise", network_routes, "_norm", without_gain),
-        ("residual", "linear", "vmap", network_routes, "by_vmap", weights_shifted),
+        ("residual", "linear", "vmap", network_calls, "by_vmap", weights_shifted),
         ("residual", "linear", "loop", head_modules.Joined, "formed", formed_transposed),
         ("residual", "chunked", "loop", network_products.PredictedTensor, "dense", transposed),
     ],
