@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastweights import HyperNetwork, theory
+from fastweights.zoo.siren import siren
 
 
 def network(widths, activation, bias=True):
@@ -160,6 +161,7 @@ def test_broken_assumptions_are_named():
     sigmoid = network((2, 5, 1), nn.Sigmoid, bias=False).float()
     assert theory.theorem1(2, network=sigmoid).fails == ()  # sigma(0) = 0 is asked for from Theorem 2 on
     relu = network((3, 5, 4), nn.ReLU).float()
+    pooled = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 1))
     not_integrable = "the derivative of ReLU is not integrable"
     for theorem, arguments, expected in (
         (theory.theorem2, {"m1": 2, "m2": 3, "q": sigmoid}, ("Sigmoid(0) is not 0 in q",)),
@@ -168,6 +170,9 @@ def test_broken_assumptions_are_named():
         (theory.theorem4, {"m1": 2, "g": sigmoid, "f": relu}, ("Sigmoid(0) is not 0 in g",)),
         (theory.theorem4, {"m1": 2, "g": relu, "f": relu}, (not_integrable,)),
         (theory.theorem4, {"m1": 2, "f": tanh}, ("f has Tanh, not ReLU",)),
+        (theory.theorem1, {"m": 2, "network": nn.PReLU()}, ("the derivative of PReLU is not integrable",)),
+        (theory.theorem1, {"m": 2, "network": siren(2, 1)}, ("Sine is no activation known here",)),
+        (theory.theorem4, {"m1": 2, "g": pooled}, ("MaxPool2d is no activation known here",)),
         (theory.theorem5, {"m1": 2, "m2": 3, "g": relu}, (not_integrable,)),
     ):
         message = expected[0].replace("(", "\\(").replace(")", "\\)")
@@ -175,6 +180,11 @@ def test_broken_assumptions_are_named():
             bound = theorem(**arguments)
         assert bound.fails == expected
         assert f"FAILS: {expected[-1]}" in str(bound)
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="Theorem 1: eps is 0, expected a positive error"):
+        theory.theorem1(2).value(0)
 
 
 def test_smoothness_norm_by_hand():

@@ -36,7 +36,9 @@ class Bound:
     offset: int = 0
 
     def value(self, eps: float) -> float:
-        """The number of parameters at an error."""
+        """The number of parameters at an error eps > 0."""
+        if eps <= 0:
+            raise ValueError(f"Theorem {self.theorem}: eps is {eps}, expected a positive error")
         if self.constant is None:
             raise ValueError(f"Theorem {self.theorem} fixes the exponent {self.exponent:g} only, no constant is known")
         return self.constant * eps**-self.exponent + self.offset
@@ -170,9 +172,15 @@ _EMBEDDING = (
     VARIATION,
     *APPROXIMATION,
 )
+_INTEGRABLE = (nn.Tanh, nn.Sigmoid, nn.Softsign, nn.Hardtanh, nn.Hardsigmoid)  # ReLU6 is a Hardtanh
 # sigma' not integrable on the line, so of no bounded variation in the paper's sense (Eq. 3).
-_UNBOUNDED = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.GELU, nn.SiLU, nn.SELU, nn.CELU, nn.Identity)
-_KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.SELU)
+_UNBOUNDED = (
+    *(nn.ReLU, nn.ELU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Softplus, nn.GELU, nn.SiLU, nn.SELU, nn.CELU),
+    *(nn.Mish, nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Identity),
+)
+_KINKED = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.SELU)
+# Layers that are linear in x, or leave it as it is.
+_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Flatten, nn.Unflatten, nn.Dropout)
 
 
 def _checked(bound: Bound) -> Bound:
@@ -187,17 +195,25 @@ def _bump_norm(m: int, r: int, given: float | None) -> float | None:
 
 
 def _activations(network: nn.Module | None) -> list[nn.Module]:
+    """All that is not linear, known here or not."""
     leaves = [] if network is None else [module for module in network.modules() if not list(module.children())]
-    return [module for module in leaves if not list(module.parameters(recurse=False))]
+    return [module for module in leaves if not isinstance(module, _LINEAR)]
 
 
 def _activation_failures(network: nn.Module | None) -> tuple[str, ...]:
-    names = sorted({type(module).__name__ for module in _activations(network) if isinstance(module, _UNBOUNDED)})
-    return tuple(f"the derivative of {name} is not integrable" for name in names)
+    found = {type(module).__name__: module for module in _activations(network)}
+    return tuple(
+        f"the derivative of {name} is not integrable"
+        if isinstance(module, _UNBOUNDED)
+        else f"{name} is no activation known here"
+        for name, module in sorted(found.items())
+        if not isinstance(module, _INTEGRABLE)
+    )
 
 
 def _zero_at_zero(name: str, network: nn.Module | None) -> tuple[str, ...]:
-    kinds = {type(m).__name__ for m in _activations(network) if m(torch.zeros(1, 1)).abs().item() > 0}
+    known = (m for m in _activations(network) if isinstance(m, _INTEGRABLE + _UNBOUNDED))
+    kinds = {type(m).__name__ for m in known if m(torch.zeros(1)).any()}
     return tuple(f"{kind}(0) is not 0 in {name}" for kind in sorted(kinds))
 
 
