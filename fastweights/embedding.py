@@ -17,7 +17,7 @@ class EmbeddingNetwork(nn.Module):
 
     Called as `HyperNetwork` is, so that either takes the other's place in one line.
 
-    Shapes: the encoder emits (E) for one context or (B, E) for a batch.
+    Shapes: the encoder emits (E) for one context or (B, E) for a batch; x is one tensor.
         one context: x (..., d), with the same embedding beside each.
         a context a sample: x (B, ..., d); a context a group, `grouped=True`: x (B, N, ..., d).
 
@@ -43,8 +43,9 @@ class EmbeddingNetwork(nn.Module):
     def forward(self, x: Tensor, context: Any, *, grouped: bool = False) -> Any:
         """q([x ; e(context)])."""
         embedding = self.encoder(context)
-        if embedding.ndim not in (1, 2):
-            raise ValueError(f"EmbeddingNetwork: the encoder gave {tuple(embedding.shape)}, expected (E) or (B, E)")
+        if not isinstance(embedding, Tensor) or embedding.ndim not in (1, 2):
+            found = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
+            raise ValueError(f"EmbeddingNetwork: the encoder gave {found}, expected (E) or (B, E)")
         batched = embedding.ndim == 2
         if batched and embedding.shape[0] != x.shape[0]:
             what = "groups" if grouped else "samples"
@@ -117,7 +118,11 @@ def to_hypernetwork(network: EmbeddingNetwork, embedding_features: int | None = 
             f"to_hypernetwork: the embedding stands on axis {network.dim}, expected -1, a linear first layer"
         )
     encoder = copy.deepcopy(network.encoder)
-    features = last_size(encoder) if embedding_features is None else embedding_features
+    features = (
+        last_size(encoder, "to_hypernetwork", "embedding_features")
+        if embedding_features is None
+        else embedding_features
+    )
     primary = copy.deepcopy(network.primary)
     name, first = "", primary
     while isinstance(first, nn.Sequential):

@@ -259,15 +259,15 @@ class HyperNetwork(nn.Module):
         return head.build(values, self.features, self.delta)
 
 
-def last_size(predictor: nn.Module) -> int:
-    """`out_features` of the last layer that has one."""
+def last_size(predictor: nn.Module, caller: str = "HyperNetwork", argument: str = "features") -> int:
+    """`out_features` of the last layer that has one; the error names what to pass instead."""
     for module in reversed(list(predictor.modules())):
         if isinstance(module, nn.Linear):
             return module.out_features
         if isinstance(module, nn.Embedding):
             return module.embedding_dim
     raise ValueError(
-        f"HyperNetwork: the number of features that {type(predictor).__name__} emits is unknown; pass features="
+        f"{caller}: the number of features that {type(predictor).__name__} emits is unknown; pass {argument}="
     )
 
 

@@ -183,8 +183,8 @@ def test_broken_assumptions_are_named():
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="Theorem 1: eps is 0, expected a positive error"):
-        theory.theorem1(2).value(0)
+    with pytest.raises(ValueError, match="Theorem 1: eps is 0.0, expected a positive error"):
+        theory.theorem1(2).value(0.0)
 
 
 def test_smoothness_norm_by_hand():
