@@ -99,5 +99,5 @@ def test_what_does_not_convert():
         EmbeddingNetwork(nn.Linear(8, 4), nn.Linear(7, 3))(torch.randn(4, 5), torch.randn(4, 2, 7))
     with pytest.raises(ValueError, match=r"the encoder gave tuple, expected \(E\) or \(B, E\)"):
         EmbeddingNetwork(nn.Linear(8, 4), nn.GRU(7, 3))(torch.randn(4, 5), torch.randn(4, 7))
-    with pytest.raises(ValueError, match="to_hypernetwork: the number of features that Tanh emits is unknown; pass emb"):
+    with pytest.raises(ValueError, match="to_hypernetwork: the number of features that Tanh emits is unknown; pass e"):
         embedding.to_hypernetwork(EmbeddingNetwork(nn.Linear(8, 4), nn.Tanh()))

@@ -183,7 +183,7 @@ def test_broken_assumptions_are_named():
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="Theorem 1: eps is 0.0, expected a positive error"):
+    with pytest.raises(ValueError, match=r"Theorem 1: eps is 0\.0, expected a positive error"):
         theory.theorem1(2).value(0.0)
 
 
