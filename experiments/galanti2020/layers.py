@@ -49,6 +49,8 @@ app = sweep.app(__doc__)
 
 def build(method: str, k: int, size: int = 1000, embedding: int = 10_000) -> nn.Module:
     """The network of one point: f or e with k linear layers, g or q with two."""
+    if k < 2:
+        raise ValueError(f"--x {k}: f and e have at least 2 layers")
     trunk = (size, *(WIDTH,) * (k - 1))
     if method == "hypernetwork":
         return hypernetwork((size, 10, 1), trunk)

@@ -77,6 +77,10 @@ class Options:
 
     def jobs(self, axis: Iterable[int], methods: Iterable[str] = METHODS) -> list[Job]:
         """Every combination that differs: for the embedding method two of four starts are the same as others."""
+        if wrong := set(self.starts) - set(STARTS):
+            raise ValueError(f"--starts {' '.join(sorted(wrong))}: expected some of {', '.join(STARTS)}")
+        if min(self.seeds, self.epochs) < 1:
+            raise ValueError(f"--seeds {self.seeds} --epochs {self.epochs}: expected at least 1 of each")
         known = dict.fromkeys(methods, STARTS) | {"embedding": ("default", "he")}
         return [
             Job(method, x, start, rate, self.epochs, self.seeds)

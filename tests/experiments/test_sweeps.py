@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.galanti2020 import embedding_size, sweep
+from experiments.galanti2020 import embedding_size, layers, sweep
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ("method", "x", "seeds", "epochs", "after_epochs")
@@ -23,6 +23,17 @@ def rows(path):
 def run(path, **options):
     embedding_size.main(sweep.Options(x=[1, 2], seeds=2, smoke=True, result=path, **options))
     return rows(path)
+
+
+def test_mistakes_do_not_end_in_silence(tmp_path):
+    for options, message in (
+        ({"starts": ["foo", "he"]}, "--starts foo: expected some of default, he, hyperfan-in, anchored"),
+        ({"seeds": 0}, "--seeds 0 --epochs 1: expected at least 1 of each"),
+        ({"epochs": 0}, "--seeds 10 --epochs 0: expected at least 1 of each"),
+        ({"x": [1]}, "--x 1: f and e have at least 2 layers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layers.main(sweep.Options(smoke=True, result=tmp_path / "r.json", **options))
 
 
 def test_several_processes_give_the_numbers_of_one(tmp_path):
