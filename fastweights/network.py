@@ -32,6 +32,8 @@ class HyperNetwork(nn.Module):
     statistics of a BatchNorm in training are those of one context's samples, and its running statistics take one step
     a context, in order.
 
+    Checkpoint whole calls only: inside the primary a second pass would find the primary's own weights.
+
     Shapes: the predictor emits (k) for one context or (B, k) for a batch; x is a tensor or a tuple of them.
         one context: g is called with x as it is.
         a context a sample: x (B, ...), and g sees one sample at a time, (1, ...).
@@ -42,7 +44,7 @@ class HyperNetwork(nn.Module):
         predictor: f, any module. With head=None it emits all predicted numbers itself, in the order of `shapes`.
         predict: one or several patterns (fnmatch) for names of parameters; all others stay ordinary parameters.
         head: a setting of `fastweights.heads`, or None.
-        delta: add the prediction to a learned base, the primary's own parameters, and start with a change of zero.
+        delta: add the prediction to a learned base, the primary's own parameters; heads start with a change of zero.
         features: k; default `out_features` of the predictor's last layer that has one.
         route: "auto" chooses by counting; "materialise" and "reassociate" (chains of known layers only), "vmap" and
             "loop" force one.
@@ -50,6 +52,7 @@ class HyperNetwork(nn.Module):
             they are formed; 1 GiB.
 
     Raises:
+        TypeError: x, or a result of the primary, that is no tensor.
         ValueError: a pattern or a size that does not fit, a head or weights above the memory limit; the message names
             both, and what fits.
 
