@@ -21,6 +21,11 @@ from fastweights.structures import Gated, Outer, Structure
 class HeadSetting(abc.ABC):
     """Abstract: what a user chooses; the classes below are final."""
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"{self}: {name} is {value}, expected at least 1")
+
     @abc.abstractmethod
     def numbers(self, shapes: Sequence[Sequence[int]], features: int, delta: bool = False) -> int:
         """How many parameters `build` would make."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -52,7 +52,7 @@ class HyperNetwork(nn.Module):
             they are formed; 1 GiB.
 
     Raises:
-        TypeError: x, or a result of the primary, that is no tensor.
+        TypeError: a head that is no setting; x, or a result of the primary, that is no tensor.
         ValueError: a pattern or a size that does not fit, a head or weights above the memory limit; the message names
             both, and what fits.
 
@@ -81,6 +81,10 @@ class HyperNetwork(nn.Module):
         memory_limit: int = 2**30,
     ):
         super().__init__()
+        if route not in get_args(Route):
+            raise ValueError(f"HyperNetwork: route={route!r}, expected one of {', '.join(get_args(Route))}")
+        if head is not None and not isinstance(head, HeadSetting):
+            raise TypeError(f"HyperNetwork: head={head!r}, expected a setting such as heads.Linear(), or None")
         self.primary = copy.deepcopy(primary)
         self.predictor, self.delta, self.route, self.memory_limit = predictor, delta, route, memory_limit
         self.aliases = matching(self.primary, (predict,) if isinstance(predict, str) else tuple(predict))

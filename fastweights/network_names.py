@@ -17,6 +17,8 @@ def matching(primary: nn.Module, patterns: tuple[str, ...]) -> list[tuple[str, .
         names[parameter] = (*names.get(parameter, ()), name)
     if not names:
         raise ValueError(f"HyperNetwork: {type(primary).__name__} has no parameters to predict")
+    if not patterns:
+        raise ValueError("HyperNetwork: predict is empty, expected patterns of names; '*' is all")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for aliases in names.values() for name in aliases):
             known = ", ".join(aliases[0] for aliases in names.values())

@@ -41,6 +41,8 @@ class Complex(nn.Module):
         (mistake(x=(3, 6)), "0 takes 5 features on axis -1, got 6"),
         (mistake(primary=conv_net(), x=(3, 4, 11, 9)), "0 takes 2 features on axis 1, got 4"),
         (mistake(primary=Complex()), "turn is torch.complex64, expected real numbers; leave it out of predict="),
+        (mistake(predict=[]), r"predict is empty, expected patterns of names; '\*' is all"),
+        (lambda: heads.Chunked(0), r"Chunked\(size=0, embedding=16, hidden=64\): size is 0, expected at least 1"),
         (mistake(features=5), r"the predictor gave \(3, 3\), expected \(5\)"),
         (mistake(primary=nn.ReLU()), "ReLU has no parameters to predict"),
         (mistake(primary=nn.LazyLinear(3)), "weight has no size yet; call the primary once on an input before"),
@@ -121,6 +123,14 @@ def test_inputs_that_are_no_tensors(x):
         TypeError, match=r"x is or holds a (dict|list|NoneType), expected a tensor or a tuple of tensor"
     ):
         hyper(x, torch.zeros(3, 4))
+
+
+def test_settings_of_no_known_kind(unchecked_shapes):
+    for head in ("linear", heads.Linear):
+        with pytest.raises(TypeError, match=r"head=.*inear.*, expected a setting such as heads\.Linear\(\), or None"):
+            HyperNetwork(mlp(), nn.Linear(4, 3), head=head)
+    with pytest.raises(ValueError, match="route='fast', expected one of auto, materialise, reassociate, vmap, loop"):
+        HyperNetwork(mlp(), nn.Linear(4, 3), route="fast")
 
 
 def test_weights_of_another_network_or_one_context():
