@@ -87,7 +87,8 @@ def by_vmap(primary: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any
 @contextmanager
 def _attention_without_fast_path(primary: nn.Module) -> Iterator[None]:
     """In eval torch's attention layers take a way without derivatives where they see none asked, as inside vmap."""
-    if not any(isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer) for m in primary.modules()):
+    attention = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+    if not any(isinstance(module, attention) and not module.training for module in primary.modules()):
         yield
         return
     enabled = torch.backends.mha.get_fastpath_enabled()
@@ -116,7 +117,7 @@ def _result(leaf: Any) -> Any:
 
 def _with_none(y: Any) -> Any:
     def empty(node: Any) -> bool:
-        return isinstance(node, tuple) and not node
+        return isinstance(node, tuple) and len(node) == 0
 
     return tree_map(lambda leaf: None if empty(leaf) else leaf, y, is_leaf=empty)
 

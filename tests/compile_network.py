@@ -24,6 +24,17 @@ class Residual(nn.Module):
         return x + self.norm(self.second(torch.relu(self.first(x))))
 
 
+class Attends(nn.Module):
+    """Its second result is None, and vmap has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)
+
+
 CASES = {
     "samples": (nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)), (6, 5), heads.Linear(), False),
     "groups": (nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)), (6, 16, 5), heads.Linear(), False),
@@ -69,6 +80,13 @@ def main():
             (y,) = session.run(None, {session.get_inputs()[0].name: part.numpy()})
             close(torch.from_numpy(y), expected[:1])
         print("fine:", name, flush=True)
+    hyper = HyperNetwork(Attends(), nn.Linear(4, 3))
+    x, context = torch.randn(6, 5, 8), torch.randn(6, 4)
+    torch._dynamo.reset()
+    y, nothing = torch.compile(hyper, backend="aot_eager", fullgraph=True)(x, context)
+    close(y, hyper(x, context)[0])
+    assert nothing is None
+    print("fine: attention", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).parent / "compile_network.py"
 def test_hypernetworks_compile_and_export():
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("fine: ") == 5
+    assert done.stdout.count("fine: ") == 6
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
