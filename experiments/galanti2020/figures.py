@@ -59,10 +59,10 @@ def line(
     means, errors = ([one[name] or 0 for one in shown.values()] for name in ("mean", "standard_error"))
     axes.errorbar(list(shown), means, errors, color=colour, fmt=style, capsize=3, label=label)
     axes.margins(x=0.12)
-    for x in found.keys() - shown.keys():
-        axes.annotate(
-            "diverged", (x, 1), (0, -12), ("data", "axes fraction"), "offset points", color=colour, ha="center"
-        )
+    diverged = sorted(found.keys() - shown.keys())
+    if diverged:
+        top = [0.97] * len(diverged)
+        axes.plot(diverged, top, "x", color=colour, transform=axes.get_xaxis_transform(), label=f"{label}, diverged")
 
 
 def baselines(axes: Axes, content: dict[str, Any]) -> None:
@@ -125,8 +125,12 @@ def draw_appendix(results: Path) -> Figure:
             if chosen(content, method=method, start=start, rate=rate):
                 label_of = f"{method}, rate {rate:g}" + (", library's start" if start == "anchored" else "")
                 line(axes, content, method, "s:", label_of, start=start, rate=rate)
+        diverged = any("diverged" in str(line.get_label()) for line in axes.lines)
+        if diverged:  # room for a long legend beside the marks
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + 0.7 * (high - low))
         axes.set(xlabel=label, ylabel="share wrong" if "rotation" in name else "test error")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=7, loc="upper right" if diverged else "best")
     axes, content = next(panels), json.loads((results / "galanti2020_rotation.json").read_text())
     learning_rates(axes, content, depth=4)
     for axes in panels:
