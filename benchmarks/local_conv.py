@@ -81,15 +81,15 @@ def step(way: Way, frames: Tensor, kernels: Tensor, upsample: int, backward: boo
     kernels.requires_grad_(False)
 
 
-def milliseconds(calls: dict[str, Callable[[], object]], repeats: int, warm: bool = False) -> dict[str, float]:
-    """Median of every call, the calls taking turns; `warm` runs each once more, untimed, before it is timed.
+def milliseconds(calls: dict[str, Callable[[], object]], repeats: int, warm: int = 0) -> dict[str, float]:
+    """Median of every call, the calls taking turns; each runs `warm` times untimed before it is timed.
 
-    Without, a call finds caches and threads as the one before it left them, always the same one.
+    At 0 a call finds caches, threads and freed memory as the one before it left them, always the same one.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
-            if warm:
+            for _ in range(warm):
                 call()
             start = time.perf_counter()
             call()
