@@ -11,8 +11,8 @@ is above 100 MiB.
 hyperlight, hypnettorch (extra `bench`) and hyper-nn (`pip install --no-deps hyper-nn`: its half for torch needs none of
 the JAX that it names) have one set of weights a call, so they loop over contexts. Refuses to time when ways that share
 weights do not agree.
-Measured: at 32 x 256 the products alone are 2.0 times as fast as hyperlight forward and 2.7 times with backward, so what
-any way can gain there is small.
+Measured: at 32 x 256 the products alone are 2.0 times as fast as hyperlight forward and 2.7 times with backward, so
+what any way can gain there is small.
 """
 
 import argparse
