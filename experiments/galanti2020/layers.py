@@ -16,9 +16,9 @@ After ten passes (`--epochs 10 --x 2 3 4 6 9`, 13 minutes of one processor):
     hypernetwork  diverged    10.0 +- .1  4.7 +- .1               1.9 +- .04                          1.7 +- .04
 
 After one pass the paper's picture comes out from k = 6 on, after ten at no k. It says nothing: a deep f starts with
-outputs near zero, and what the hypernetwork gains with every layer ends at the variance, the error of predicting zero. The
-best function that ignores I has .023, so this target cannot show modularity until errors are thirty times smaller than
-any here.
+outputs near zero, and what the hypernetwork gains with every layer ends at the variance, the error of predicting zero.
+The best function that ignores I has .023, so this target cannot show modularity until errors are thirty times smaller
+than any here.
 
 Types II and III (results/galanti2020_layers_type2.json, _type3.json: `--target II` and III; k = 5 to 8 lie between):
 
