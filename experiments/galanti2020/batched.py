@@ -1,7 +1,8 @@
 """All repetitions of a sweep as one program: parameters stacked on a leading axis of seeds, every product batched.
 
-A stack trains as its networks would one by one with `torch.optim.SGD` (tests/experiments/test_galanti.py), without the
-overhead of small products; networks of linear layers alone by hand (`fused`), all others by vmap and autograd.
+A stack trains as its networks would one by one with `torch.optim.SGD` (tests/experiments/test_galanti_stacks.py),
+without the overhead of small products; networks of linear layers alone by hand (`fused`), all others by vmap and
+autograd.
 """
 
 import itertools

@@ -18,12 +18,17 @@ class Merged(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """q([x ; e(context)]); x (B, i), or (B, N, i) with the same context for N of them."""
+        before, last, first, after = self.parts()
+        of_x, of_embedding = first.weight[:, : x.shape[-1]], first.weight[:, x.shape[-1] :]
+        beside = before(context) @ (of_embedding @ last.weight).mT + (of_embedding @ last.bias + first.bias)
+        return after(x @ of_x.mT + (beside if x.ndim == beside.ndim else beside.unsqueeze(-2)))
+
+    def parts(self) -> tuple[nn.Sequential, nn.Linear, nn.Linear, nn.Sequential]:
+        """e before its last layer, that layer, q's first layer, and q after it."""
         encoder, primary = self.network.encoder, self.network.primary
         assert isinstance(encoder, nn.Sequential)
         assert isinstance(primary, nn.Sequential)
         last, first = encoder[-1], primary[0]
         assert isinstance(last, nn.Linear)
         assert isinstance(first, nn.Linear)
-        of_x, of_embedding = first.weight[:, : x.shape[-1]], first.weight[:, x.shape[-1] :]
-        beside = encoder[:-1](context) @ (of_embedding @ last.weight).mT + (of_embedding @ last.bias + first.bias)
-        return primary[1:](x @ of_x.mT + (beside if x.ndim == beside.ndim else beside.unsqueeze(-2)))
+        return nn.Sequential(*list(encoder)[:-1]), last, first, nn.Sequential(*list(primary)[1:])

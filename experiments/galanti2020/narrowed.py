@@ -28,12 +28,7 @@ def narrowed(network: nn.Module) -> nn.Module:
     """
     if not isinstance(network, Merged):
         return network
-    encoder, primary = network.network.encoder, network.network.primary
-    assert isinstance(encoder, nn.Sequential)
-    assert isinstance(primary, nn.Sequential)
-    last, first = encoder[-1], primary[0]
-    assert isinstance(last, nn.Linear)
-    assert isinstance(first, nn.Linear)
+    before, last, first, after = network.parts()
     inputs, units = first.in_features - last.out_features, first.out_features
     columns = torch.cat([first.weight[:, inputs:].mT, last.weight, last.bias.unsqueeze(1)], 1).detach()
     size = columns.shape[1]
@@ -46,5 +41,5 @@ def narrowed(network: nn.Module) -> nn.Module:
         small[0].bias.copy_(factor[:, -1])
         small[1].weight.copy_(torch.cat([first.weight[:, :inputs], factor[:, :units].mT], 1))
         small[1].bias.copy_(first.bias)
-    same = EmbeddingNetwork(nn.Sequential(small[1], *list(primary)[1:]), nn.Sequential(*list(encoder)[:-1], small[0]))
+    same = EmbeddingNetwork(nn.Sequential(small[1], *list(after)), nn.Sequential(*list(before), small[0]))
     return Merged(same)

@@ -3,7 +3,7 @@
 Claim: the hypernetwork's error lies far below the embedding method's and falls with the depth of f, while the embedding
 method does not gain from depth; any learning rate shows it.
 Command: `python -m experiments.galanti2020.rotation --epochs 10`, resumed by calling it again; needs FASTWEIGHTS_DATA.
-35 minutes of one processor; `--data cifar10` takes an hour; `--x 4 --rates 0.000316 0.001 0.00316 0.01 0.0178` is
+35 minutes of one processor; `--data cifar10` takes 80 minutes; `--x 4 --rates 0.000316 0.001 0.00316 0.01 0.0178` is
 Appendix 1.4.
 Measured (results/galanti2020_rotation.json: `--epochs 10`, 5 repetitions), share of wrong classes:
 
