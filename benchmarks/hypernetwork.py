@@ -5,14 +5,15 @@ A 64-64-64-1 network with 8,385 weights from 64 features by a linear head, for 1
 contexts of 256 samples; a ResNet with a context for each of 32 images. Times are medians of 21 in one process, the ways
 taking turns, each run three times untimed before: what follows a library's loop would find threads asleep, caches cold
 and memory cut in other sizes.
-"products alone" is a floor: the multiplications that every way has to do, without biases, ReLU or memory to take.
+"products alone" is a yardstick near the floor: the multiplications that every way has to do, without biases, ReLU or
+memory to take. Its operands come from memory where a network's may still be in the cache, so a way can be below it.
 Extra memory is the peak above the inputs, each way in a process of its own (Linux), also for 4,096 contexts, where it
 is above 100 MiB.
 hyperlight, hypnettorch (extra `bench`) and hyper-nn (`pip install --no-deps hyper-nn`: its half for torch needs none of
 the JAX that it names) have one set of weights a call, so they loop over contexts. Refuses to time when ways that share
 weights do not agree.
-Measured: at 32 x 256 the products alone are 2.0 times as fast as hyperlight forward and 2.7 times with backward, so
-what any way can gain there is small.
+Measured: at 32 x 256 the products alone are 2.0 times as fast as hyperlight forward and 2.7 times with backward, the
+product by hand 2.2 and 2.2 times, so what any way can gain there is small.
 """
 
 import argparse
@@ -105,9 +106,11 @@ def measure(case: str, repeats: int) -> dict[str, Any]:
     x, context = inputs(*SIZES[case])
     row: dict[str, Any] = {"case": case, "routes": found["HyperNetwork"].network.routes(x, context, grouped=True)}  # type: ignore[union-attr, operator]
     for mode in ("forward", "backward"):
-        calls = {name: partial(step, way, x, context, mode == "backward") for name, way in found.items()}
-        calls[FLOOR] = products(*SIZES[case], mode == "backward")  # type: ignore[assignment]
-        times = milliseconds(calls, repeats, warm=3)  # type: ignore[arg-type]
+        calls: dict[str, Callable[[], object]] = {
+            name: partial(step, way, x, context, mode == "backward") for name, way in found.items()
+        }
+        calls[FLOOR] = products(*SIZES[case], mode == "backward")
+        times = milliseconds(calls, repeats, warm=3)
         floor = times.pop(FLOOR)
         best = min(value for name, value in times.items() if name != "HyperNetwork")
         row[mode] = {

@@ -46,7 +46,7 @@ def resnet(norm: Callable[[int], nn.Module]) -> nn.Sequential:
 
 
 def products(contexts: int, samples: int, backward: bool) -> Callable[[], None]:
-    """A floor: only the multiplications of weights and of layers, each into memory that is there already.
+    """Only the multiplications of weights and of layers, each into memory that is there already.
 
     With backward, also those for the gradients of context and head, and of all layers but of x itself.
     """
