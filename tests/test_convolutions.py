@@ -22,7 +22,9 @@ def assert_equal_with_gradients(fast, reference, *inputs):
 @pytest.mark.parametrize("extra", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("f", [1, 2, 3])
-def test_shared_conv(extra, stride, f):
+@pytest.mark.parametrize("large", [0, 3_000_000])
+def test_shared_conv_by_groups_and_image_by_image(extra, stride, f, large, monkeypatch):
+    monkeypatch.setattr("fastweights.ops.shared_conv.LARGE", large)
     x = torch.randn(2, *extra, 3, 7, 6, dtype=torch.float64)
     weight = torch.randn(2, 4, 3, f, f, dtype=torch.float64)
     assert_equal_with_gradients(
