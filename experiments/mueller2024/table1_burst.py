@@ -2,7 +2,7 @@
 
 Claim (Müller 2024, Table 1, 500,000 steps, full width): single frame 20.0 dB, KPN 32.6, Gated-128 32.8, Gated-64 31.9.
 Command: `python -m experiments.mueller2024.table1_burst train NETWORK --seed S` for each network and seed, 30 to 80
-minutes each on one thread (resumes), then `python -m experiments.mueller2024.table1_burst judge`, 15 minutes. Needs
+minutes each on one thread, then `python -m experiments.mueller2024.table1_burst judge`, 15 minutes; both resume. Needs
 FASTWEIGHTS_DATA. Half width, 7,000 steps with a cosine to 0 from 6e-4, that is 1.4 % of the paper's steps.
 Measured: results/table1_burst.json, docs/images/table1_burst.png: unclipped PSNR at random noise, 72 McMaster bursts,
 one seed: one frame 18.41, HDR+ merge 23.38, Gated-64 29.10, Gated-128 29.18, KPN 29.34, aligned mean and BM3D 31.00 dB.
@@ -15,8 +15,9 @@ would meet BM3D at 39,000 steps, if it went on like that.
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,8 @@ def judge(
 ) -> None:
     """Compare all trained networks and the classical methods on McMaster.
 
+    What was judged is kept in the folder `judged` of the runs; remove it to judge anew.
+
     Args:
         count: Bursts of a set.
         sets: The sets, by default all of the paper's protocol.
@@ -152,12 +155,16 @@ def judge(
         | {"curve": curve(runs / name), "steps": weights.card(runs / name / "weights.safetensors")["training"]["steps"]}
         for name, network in trained.items()
     }
+    ways = methods.classical() | {key: methods.network_method(network) for key, network in trained.items()}
+    sums = {key: weights.checksum(runs / key / "weights.safetensors") for key in trained}
     for name in sets or tuple(one for one in cases.SETS if one.startswith("paper")):
-        ways = methods.classical() | {key: methods.network_method(network) for key, network in trained.items()}
-        scores, each = evaluate.evaluate(cases.cases(name, photos, TEST_SEED), count, ways)
-        content["sets"][name] = {"scores": evaluate.as_json(scores), "differences": differences(each, trained)}
-        for key, score in scores.items():
-            print(f"{name:12} {key:24} {score.psnr:6.2f} ± {score.psnr_error:.2f} dB  SSIM {score.ssim:.4f}")
+        scores, each = {}, {}
+        for key, way in ways.items():
+            file = runs / "judged" / f"{name}, {count} bursts, {key}, {sums.get(key, 'classical')}.json"
+            found = report.once(file, partial(judged, key, way, cases.cases(name, photos, TEST_SEED), count))
+            scores[key], each[key] = found["score"], found["each"]
+            print(f"{name:12} {key:24} " + "{psnr:6.2f} ± {psnr_error:.2f} dB  SSIM {ssim:.4f}".format(**scores[key]))
+        content["sets"][name] = {"scores": scores, "differences": differences(each, trained)}
         for key, found in content["sets"][name]["differences"].items():
             print(f"{name:12} {key}: {found['difference']:+.2f} ± {found['error']:.2f} dB; {found['each seed']}")
     content["BM3D on the curves' bursts"] = line = bm3d_line(1 if smoke else CURVE)
@@ -171,6 +178,12 @@ def judge(
         print(content["kpn meets BM3D"])
     report.write(result, content)
     plot(content, picture)
+
+
+def judged(name: str, way: methods.Method, case_of: Callable[[int], cases.Case], count: int) -> dict[str, Any]:
+    """A method's score on a set, and its PSNR in dB for every burst."""
+    scores, each = evaluate.evaluate(case_of, count, {name: way})
+    return {"score": evaluate.as_json(scores)[name], "each": each[name]}
 
 
 def bm3d_line(count: int) -> float:
