@@ -52,8 +52,8 @@ def shared_conv(
 
 def _faster_alone(x: Tensor, weight: Tensor, stride: int) -> bool:
     """Whether each image is filtered by a call of its own."""
-    j, c, f = weight.shape[1:4]
+    b, j, c, f = weight.shape[:4]
     h, w = ((n - f) // stride + 1 for n in x.shape[-2:])
-    uneven = c > 1 and (c % LANES or j % LANES)
+    uneven = b > 1 and c > 1 and (c % LANES or j % LANES)
     plain = x.device.type == "cpu" and not torch.compiler.is_compiling()  # else a program would keep the batch size
     return bool(plain and uneven and j * c * f * f * h * w > LARGE)
