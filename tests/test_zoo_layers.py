@@ -39,6 +39,13 @@ def test_gating_alone_holds_diagonal_weights_only():
         torch.testing.assert_close(weight, torch.diag_embed(weight.diagonal(dim1=-2, dim2=-1)))
 
 
+def test_no_fixed_layer_stands_between_the_forget_gates_of_an_lstm():
+    cell, x, h, c = nn.LSTMCell(3, 4), *(torch.randn(size) for size in (3, 4, 4))
+    carried = torch.autograd.functional.jacobian(lambda c: cell(x, (h, c))[1], c)
+    gates = (cell.weight_ih @ x + cell.bias_ih + cell.weight_hh @ h + cell.bias_hh).sigmoid()
+    torch.testing.assert_close(carried, gates[4:8].diag())
+
+
 def test_film_starts_near_the_identity_and_reads_scale_then_shift():
     layer = zoo.FiLM(3, 2)
     nn.init.zeros_(layer.predictor.weight)
