@@ -5,8 +5,8 @@ the library's. "gathered" is `fastweights.ops.table.plain`: gather, multiply, sc
 process with one thread, alternating between the ways. Refuses to time what does not agree. `benchmarks.local_conv` and
 `benchmarks.convolutions` have the local, the per-image and the separable convolution.
 The library's way is behind in the smallest cases only, where it stays, as one way serves all sizes: a machine of 64
-features forward, attention over 64 positions (and over 512 with backward, by a tenth), and by up to a fifth where
-gates of the picture's size are multiplied as one would by hand.
+features forward, attention over 64 positions (and over 512 with backward, by a tenth), by up to a fifth where gates of
+the picture's size are multiplied as one would by hand, and forward by a twelfth where 12 gates are of half its size.
 """
 
 import argparse

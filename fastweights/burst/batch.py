@@ -31,7 +31,7 @@ class Settings:
     """How bursts are read, denoised and written.
 
     Args:
-        model: gated, kpn or a .safetensors file.
+        model: gated, gated-clean, kpn or a .safetensors file.
         reference: Frame whose view is kept, from 0; else the sharpest.
         align: Undo motion; leave out what does not fit.
         strength: 0 is the mean of the frames, 1 (default) the network.
