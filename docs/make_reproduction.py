@@ -11,6 +11,24 @@ PAPERS = {
     "mueller2024": "Müller 2024: Is Kernel Prediction More Powerful than Gating in Convolutional Neural Networks?",
     "galanti2020": "Galanti and Wolf 2020: On the Modularity of Hypernetworks",
 }
+PICTURES = {
+    "mueller2024": {
+        "Fig. 3 (a), (b)": "fig3_random",
+        "Fig. 3 (c), (d)": "fig3_cifar",
+        "Table 1": "table1_burst",
+        "memory": "memory",
+        "kernels as gates": "fold",
+        "gates that attention needs": "attention_gates",
+        "learning of factorization machines": "fm_dynamics",
+        "SIRENs": "siren_photos",
+    },
+    "galanti2020": {
+        "figures": "galanti2020",
+        "of the appendix": "galanti2020_appendix",
+        "Assumption 2": "galanti2020_assumption2",
+        "sizes at equal error": "galanti2020_gap",
+    },
+}
 VERDICTS = {
     "holds": "shown by the evidence named",
     "partly": "shown under a condition, or in part; the note says which",
@@ -39,7 +57,9 @@ def page(claims: list[dict]) -> str:
     ]
     for paper, title in PAPERS.items():
         rows = [claim for claim in claims if claim["id"].startswith(f"{paper}.")]
-        parts += [f"\n## {title}\n", "| claim | what it says | verdict | evidence |", "| --- | --- | --- | --- |"]
+        pictures = ", ".join(f"[{what}](images/{name}.png)" for what, name in PICTURES[paper].items())
+        parts += [f"\n## {title}\n", f"Pictures: {pictures}.\n"]
+        parts += ["| claim | what it says | verdict | evidence |", "| --- | --- | --- | --- |"]
         parts += [_row(claim) for claim in rows]
     return "\n".join(parts) + "\n"
 

@@ -93,13 +93,15 @@ def burst_networks() -> list[str]:
 
 
 def burst_differences() -> list[str]:
-    """Table 1's networks against the kernel network of the same seed, burst by burst."""
+    """Table 1's networks against the kernel network of the same seed, burst by burst, and what each seed gave."""
     parts = [part["differences"] for part in result("table1_burst")["sets"].values()]
     lines = ["| network | random noise | gain 1 | gain 2 | gain 4 | gain 8 |", "| --- |" + " ---: |" * 5]
     for key in sorted(parts[0], key=lambda key: -parts[0][key]["difference"]):
         cells = [f"{signed(part[key]['difference'])} ± {short(part[key]['error'])}" for part in parts]
         name, seeds = key.split(" - kpn, ")
-        lines.append(f"| {burst_name(name)}, {seeds.replace('1 seeds', '1 seed')} | {' | '.join(cells)} |")
+        each = parts[0][key].get("each seed", [])
+        shown = f" ({', '.join(map(signed, each))})" if len(each) > 1 else ""
+        lines.append(f"| {burst_name(name)}, {seeds.replace('1 seeds', '1 seed')}{shown} | {' | '.join(cells)} |")
     return lines
 
 
