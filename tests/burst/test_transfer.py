@@ -16,7 +16,7 @@ def standard(linear: float) -> float:
 
 
 def kpn(linear: float) -> float:
-    """The fact sheet's three pieces with its printed constants."""
+    """The three pieces of the kernel prediction paper's code, with its constants."""
     a = 0.0557169508
     if linear <= 0.0031308:
         return 12.71171 * linear
