@@ -10,7 +10,7 @@ CLAIMS = Path(__file__).parent.parent / "docs" / "claims.toml"
 
 def main() -> None:
     """Print each command with its claims."""
-    claims = tomllib.loads(CLAIMS.read_text())["claim"]
+    claims = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]
     spoken = sorted((claim for claim in claims if claim["command"]), key=lambda claim: claim["command"])
     for command, group in itertools.groupby(spoken, key=lambda claim: claim["command"]):
         print(command)

@@ -40,6 +40,7 @@ from torch.utils.data import default_collate
 
 from experiments import report
 from experiments.mueller2024 import fold
+from experiments.mueller2024.burst_names import burst_name
 from experiments.mueller2024.table1_burst import RUNS, TEST_SEED
 from fastweights.burst import cases, evaluate, methods, weights
 from fastweights.burst.models import Denoiser, PaperDenoiser
@@ -210,9 +211,10 @@ def draw(rows: dict[str, Any], path: Path) -> None:
     for names in places.values():
         place = (rows[names[0]]["inference MiB"], rows[names[0]]["psnr"])
         (dot,) = axes.plot(*place, "o")
-        label, colour = "\n".join(names), dot.get_color()
-        # Most stand left of the kernels held: labels there read leftwards.
-        left = any(name.startswith("kpn") and not name.endswith(HELD) for name in names)
+        label, colour = "\n".join(map(burst_name, names)), dot.get_color()
+        # A label reads leftwards where another point would lie under it.
+        others = ((row["inference MiB"] - place[0], abs(row["psnr"] - place[1])) for row in rows.values())
+        left = any(20 < right < 300 and beside < 0.03 for right, beside in others)
         side: Any = {"xytext": (-8 if left else 8, 0), "ha": "right" if left else "left"}
         axes.annotate(label, place, textcoords="offset points", color=colour, fontsize=9, va="center", **side)
     axes.set(

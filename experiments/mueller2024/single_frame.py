@@ -8,9 +8,9 @@ goes on where it stopped when called again. Needs FASTWEIGHTS_DATA, a folder wit
 Measured: results/paper_protocol_single_frame.json, 19.43 +- .07 dB (20,000 single frames; 19.44 +- .14 from 5,000 whole
 bursts of the generator), mean of the eight 20.15 +- .06; clipped 24.14 and 20.94. The spread of 9.7 dB a burst comes
 from the noise and white level drawn, so 19.91, whose sample size is not stated, is within one standard error of the
-same quantity if it rests on 400 bursts or fewer. Padding, shifts and the choice of patch change less than .15 dB; taking
-grey before the power (-.63) or keeping the border (-.51) lead away from 19.91, and a white level not divided out leads
-far beyond it (+7).
+same quantity if it rests on 400 bursts or fewer. Padding, shifts and the choice of patch change less than .15 dB;
+taking grey before the power (-.63) or keeping the border (-.51) lead away from 19.91, and a white level not divided out
+leads far beyond it (+7).
 """
 
 import json

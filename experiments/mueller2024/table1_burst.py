@@ -30,6 +30,7 @@ from cyclopts import App
 from matplotlib.ticker import NullLocator
 
 from experiments import report
+from experiments.mueller2024.burst_names import burst_name
 from fastweights import cost
 from fastweights.burst import cases, evaluate, methods, weights
 from fastweights.burst.models import ModelConfig, build
@@ -197,16 +198,16 @@ def bm3d_line(count: int) -> float:
 
 
 def plot(content: dict[str, Any], path: Path) -> None:
-    """PSNR against training steps, a line a kind (mean over seeds), beside the BM3D pipeline on the same bursts."""
+    """PSNR against training steps, a line a kind (mean over seeds), best first, beside BM3D on the same bursts."""
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     kinds: dict[str, list[dict[float, float]]] = {}
     for name, row in content["networks"].items():
         kinds.setdefault(name.rsplit("-seed", 1)[0], []).append(dict(row["curve"][1:]))
     longest = 0.0
-    for kind, curves in kinds.items():
+    for kind, curves in sorted(kinds.items(), key=lambda item: -max(item[1][0].values())):
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
         longest = max(longest, steps[-1])
-        label = f"{kind}, {len(curves)} seed{'s' * (len(curves) > 1)}"
+        label = f"{burst_name(kind)}, {len(curves)} seed{'s' * (len(curves) > 1)}"
         axes.plot(steps, [np.mean([curve[step] for curve in curves]) for step in steps], label=label)
     line = content["BM3D on the curves' bursts"]
     axes.axhline(line, color="black", linestyle="--", label="align + mean + stabilised BM3D")
