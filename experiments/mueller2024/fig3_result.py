@@ -12,6 +12,8 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+from experiments.mueller2024.emulation import INPUTS
+
 Rows = dict[str, dict[str, Any]]  # by the names of cells
 COLOURS = {"A8": "tab:blue", "A16": "tab:cyan", "A32": "navy", "B8": "tab:orange", "B16": "tab:red", "B32": "tab:brown"}
 
@@ -107,7 +109,7 @@ def _grid(left: Any, right: Any, grid: list[dict[str, Any]]) -> None:
             cells.sort(key=lambda cell: cell["scale"])
             means = [cell["error"] for cell in cells]
             shown: dict[str, Any] = {"color": colour, "markersize": 4, "linewidth": 1}
-            label = f"{network}, reading {reading}, dim {dim}"
+            label = f"{network}, H of {dim} x {INPUTS if reading == 'A' else dim} weights"
             spread = [m["standard deviation"] for m in means]
             scales = [cell["scale"] for cell in cells]
             left.errorbar(scales, [m["mean"] for m in means], spread, fmt=style, label=label, **shown)
@@ -130,7 +132,7 @@ def _closing(ax: Any, rows: Rows) -> None:
     if "floor-B16" in rows:
         ax.axhline(rows["floor-B16"]["error"]["mean"], color="gray", linewidth=1, label="best affine gates")
     ax.set(yscale="log", xlabel="training vectors, thousands", ylabel="relative error")
-    ax.set_title("what closes the gap: scale 1, reading B, dim 16", fontsize=10)
+    ax.set_title("what closes the gap: scale 1, H of 16 x 16 weights", fontsize=10)
 
 
 def _ranks(ax: Any, cells: list[dict[str, Any]]) -> None:
