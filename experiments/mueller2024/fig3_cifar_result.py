@@ -41,6 +41,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), sharey=True, layout="constrained")
     cells = list(content["cells"].values())
     trained = [cell for cell in cells if cell["state"] == "trained"]
+    controls = {cell["length"] for cell in cells if cell["state"] == "random"}
     for length in sorted({cell["length"] for cell in cells}):
         colour = COLOURS[length]
         for network, style in (("G", "o-"), ("M", "s--")):
@@ -54,7 +55,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
                     axes[1].plot(x, curve, style, color=colour, markersize=3, linewidth=1, label=label)
         for state, style in (("trained", "o-"), ("random", "^:")):
             some = [c for c in cells if (c["length"], c["state"], c["network"]) == (length, state, "G")]
-            if some:
+            if some and length in controls:
                 _against_scale(axes[2], some, style, colour, f"{state} H, l = {length}")
     axes[0].set(ylabel="relative error")
     axes[1].set(xlabel="part of the training", yscale="log")
