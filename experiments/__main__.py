@@ -1,6 +1,8 @@
 """All claims that a command here speaks to, with verdict and command: `python -m experiments`."""
 
 import itertools
+import os
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -22,4 +24,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

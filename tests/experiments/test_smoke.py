@@ -197,6 +197,12 @@ def test_the_list_of_claims(run):
     done = subprocess.run([sys.executable, "-m", "experiments"], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "\npython -m experiments.mueller2024.theorems\n" in done.stdout
     assert "docs/reproduction.md" in done.stdout
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "experiments"]
+    stopped = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writer)
+    assert not stopped.stderr
 
 
 @pytest.mark.slow
