@@ -112,8 +112,8 @@ def check(config: TrainConfig, processes: int = 1) -> None:
     for name in ("steps", "batch", "patch", "upscale", "save_every", "eval_every", "log_every", "eval_bursts"):
         if getattr(config, name) < 1:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 1")
-    for name in ("clip", "seed", "threads", "workers"):
-        if getattr(config, name) < 0:
+    for name in ("lr", "clip", "seed", "threads", "workers"):
+        if not 0 <= getattr(config, name) < math.inf:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 0")
     for name in ("aligned", "jpeg"):
         if not 0 <= getattr(config, name) <= 1:
@@ -132,6 +132,8 @@ def check(config: TrainConfig, processes: int = 1) -> None:
         raise BurstError(f"batch is {config.batch}: give a multiple of the {processes} processes that share it")
     if not config.data:
         raise BurstError("no data: give at least one folder of photos")
+    if not config.out:
+        raise BurstError("out is '': give a folder for what the run writes")
 
 
 def identity(config: TrainConfig, photos: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -83,20 +83,35 @@ def _alone(out: Path, accelerator: Accelerator) -> Iterator[None]:
         lock.release()
 
 
+def _begin_with(model: models.Denoiser, config: TrainConfig) -> None:
+    given = load(config.start)
+    try:
+        model.load_state_dict(given.state_dict())
+    except RuntimeError as error:
+        theirs, ours = dataclasses.asdict(given.config), dataclasses.asdict(config.model)
+        differing = [name for name in ours if ours[name] != theirs[name]]
+        needed, found = (", ".join(f"{name} {of[name]}" for name in differing) for of in (theirs, ours))
+        raise BurstError(
+            f"the weights {config.start!r} to begin with are of a network with {needed}, and this one has {found}: "
+            "give the same settings, or other weights"
+        ) from error
+
+
 def _train(config: TrainConfig, accelerator: Accelerator) -> TrainResult:
     out, main, device = Path(config.out), accelerator.is_main_process, accelerator.device
     photos = [photo for folder in config.data for photo in load_photos(folder)]
     ours = identity(config, photos)
     photos, held_back = split(photos)
     if not held_back:
-        raise BurstError(f"{len(photos)} photos in {config.data}: give at least 5, some are held back for validation")
+        folders = ", ".join(map(repr, config.data))
+        raise BurstError(f"{len(photos)} photos in {folders}: give at least 5, some are held back for validation")
     task = _task(config)
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = models.build(config.model)
     if config.start:
-        model.load_state_dict(load(config.start).state_dict())
+        _begin_with(model, config)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)

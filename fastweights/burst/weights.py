@@ -84,7 +84,8 @@ def check_output(path: str | os.PathLike[str]) -> None:
 def load(name_or_path: str | os.PathLike[str]) -> models.Denoiser:
     """The network of a shipped name (see `available`) or of a .safetensors file, in eval mode, on the CPU.
 
-    Raises BurstError for a name that is not shipped, a missing file, and a file that `save_weights` did not write.
+    Raises BurstError for a name that is not shipped, a missing file, a file that `save_weights` did not write, and
+    weights that are not finite.
 
     Example
     -------
@@ -101,7 +102,8 @@ def load(name_or_path: str | os.PathLike[str]) -> models.Denoiser:
             model = models.build(config)
         model.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        # Torch names the tensors below a headline.
+        reason = (str(error).splitlines()[1:] or [str(error)])[0].strip()
         raise BurstError(
             f"the weights in {str(path)!r} do not fit this version of fastweights ({reason}): train them again or "
             "use the version that wrote them"
@@ -115,7 +117,12 @@ def card(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises BurstError as `load` does.
     """
     metadata, _ = _read(find(name_or_path))
-    return dict(json.loads(metadata[_CARD]))
+    try:
+        return dict(json.loads(metadata[_CARD]))
+    except (TypeError, ValueError) as error:
+        raise BurstError(
+            f"the model card in {str(name_or_path)!r} is no JSON object ({error}): copy the file again"
+        ) from error
 
 
 def checksum(name_or_path: str | os.PathLike[str]) -> str:
@@ -153,4 +160,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise BurstError(f"{str(path)!r} is not a readable safetensors file ({error}): copy it again") from error
     if not {_CONFIG, _CARD} <= metadata.keys():
         raise BurstError(f"{str(path)!r} holds no fastweights network: expected a file written by save_weights")
+    spoilt = next((name for name, value in tensors.items() if not value.isfinite().all()), None)
+    if spoilt is not None:
+        raise BurstError(
+            f"the weights in {str(path)!r} are not finite ({spoilt}): train them again or copy the file again"
+        )
     return metadata, tensors

@@ -261,10 +261,17 @@ def test_learning_rate():
     [
         ({"steps": 0}, "steps is 0: give at least 1"),
         ({"workers": -1}, "workers is -1: give at least 0"),
+        ({"lr": float("nan")}, "lr is nan: give at least 0"),
+        ({"clip": float("inf")}, "clip is inf: give at least 0"),
         ({"ema": 1.0}, "ema is 1.0: give at least 0 and less than 1"),
         ({"data": ()}, "no data: give at least one folder of photos"),
         ({"data": ("nowhere",)}, "no folder of photos at 'nowhere'"),
+        ({"out": ""}, "out is '': give a folder"),
         ({"start": "nothing"}, "no weights named 'nothing'"),
+        (
+            {"start": "gated"},
+            r"'gated' to begin with are of a network with kind gated, frames 8, .* has kind kpn, frames 4",
+        ),
     ],
 )
 def test_errors(photos, tmp_path, changes, sentence):
@@ -276,5 +283,5 @@ def test_errors(photos, tmp_path, changes, sentence):
 def test_too_few_photos(photos, tmp_path):
     for number in range(3):
         Image.new("RGB", (112, 96)).save(tmp_path / f"{number}.png")
-    with pytest.raises(BurstError, match=r"3 photos in .*: give at least 5"):
+    with pytest.raises(BurstError, match=r"^3 photos in '[^']*': give at least 5"):
         train(settings(str(tmp_path), tmp_path / "run"))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fastweights.burst import models, weights
@@ -54,8 +55,26 @@ def test_files_that_are_not_ours(shipped):
         weights.load("gone.safetensors")
     other = models.build(ModelConfig(width=8, post=8))
     weights.save_weights(shipped / "misfit.safetensors", other, SMALL, {})
-    with pytest.raises(BurstError, match="do not fit this version"):
+    with pytest.raises(BurstError, match=r"do not fit this version of fastweights \(Missing key.*\)"):
         weights.load(shipped / "misfit.safetensors")
+
+
+def test_a_spoilt_file_makes_no_picture(shipped):
+    model = models.build(SMALL)
+    next(model.parameters()).data[0] = torch.nan
+    weights.save_weights(shipped / "nan.safetensors", model, SMALL, {})
+    with pytest.raises(BurstError, match=r"weights in .*nan.safetensors' are not finite \(.*\): train them again"):
+        weights.load(shipped / "nan.safetensors")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null"])
+def test_a_card_that_is_no_card(shipped, text):
+    path = shipped / "small.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | {"card": text}
+    save_file(models.build(SMALL).state_dict(), path, metadata)
+    with pytest.raises(BurstError, match="model card in 'small' is no JSON object"):
+        weights.card("small")
 
 
 def test_every_error_is_one_line(shipped):
