@@ -15,9 +15,9 @@ from fastweights.structures import Gated
 class GatedHead(nn.Module):
     """`y = sum_n gates_n(features) . (filters_n * frames)`: what `kernel_head` makes of a kernel head.
 
-    gates: a convolution of the features; filters: a convolution of the frames (zeros at the borders, as `F.unfold`
-    pads). Where the features have a fraction of the frames' resolution, interpolate the gates as the kernels were
-    interpolated: `combine(gates, frames)`.
+    gates: a convolution of the features; filters: a convolution of the frames, with zeros at the borders, as `F.unfold`
+    pads (other borders: `PredictedWeight(structure, Patches(K, padding_mode="replicate"), gates)`). Where the features
+    have a fraction of the frames' resolution, interpolate the gates as the kernels were: `combine(gates, frames)`.
 
     bound: the Frobenius norm of a kernel's error is at most `bound` times the norm of the features that the head sees
     around the pixel, with a 1 for its bias; 0 where no gate was left out.
@@ -35,7 +35,15 @@ class GatedHead(nn.Module):
         return self.combine(self.gates(features), frames)
 
     def combine(self, gates: Float[Tensor, "b n h w"], frames: Float[Tensor, "b t h w"]) -> Float[Tensor, "b 1 h w"]:
-        """The picture from gates at the frames' resolution."""
+        """The picture from gates at the frames' resolution, or from one set of gates an image (1 x 1)."""
+        expected = (self.gates.out_channels, self.filters.in_channels)
+        same = gates.shape[-2:] in (frames.shape[-2:], (1, 1)) and len(gates) == len(frames)
+        if (gates.shape[-3], frames.shape[-3]) != expected or not same:
+            raise ValueError(
+                f"GatedHead: gates of {tuple(gates.shape)} for frames of {tuple(frames.shape)}, expected "
+                f"(b, {expected[0]}, h, w) and (b, {expected[1]}, h, w); interpolate gates of a lower resolution as "
+                "the kernels were"
+            )
         return (gates * self.filters(frames)).sum(1, keepdim=True)
 
     @property
@@ -68,6 +76,11 @@ def window_moment(frames: Float[Tensor, "b t h w"], kernel_size: int) -> Float[T
     >>> window_moment(torch.rand(2, 8, 12, 9), 5).shape
     torch.Size([200, 200])
     """
+    if frames.ndim != 4 or len(frames) == 0 or min(frames.shape[-2:]) < kernel_size:
+        raise ValueError(
+            f"window_moment: the frames have shape {tuple(frames.shape)}, expected (b, t, h, w) of at least "
+            f"{kernel_size} pixels a side"
+        )
     moment = torch.zeros((), dtype=torch.float64, device=frames.device)
     for burst in frames:
         windows = nn.functional.unfold(burst[None], kernel_size, stride=kernel_size // 2 + 1)[0].double()
@@ -95,11 +108,13 @@ def kernel_head(
     features needs C + 1 gates at most, a 3 x 3 head as many as taps, which saves nothing.
 
     Args:
-        head: emits frames * kernel_size^2 numbers at every pixel; one group.
+        head: emits frames * kernel_size^2 numbers at every pixel, one group; of a head with several kernels a pixel
+            give the slice of its channels for each.
         frames, kernel_size: T and the side K of the kernels, odd.
         order: of the head's channels, the slowest first: t frame, u row, v column of the tap. "t u v" is that of
             `F.unfold` on stacked frames, "u v t" that of the released KPN in TensorFlow.
-        after: what stands behind the head, if it is linear or affine in the numbers of a pixel (a scale, a projection).
+        after: what stands behind the head, if it is linear or affine in the numbers of a pixel (a scale, a projection,
+            batch normalisation in eval mode). Not the interpolation of kernels: the gates take its place.
         rank: the number of gates; the largest singular values are kept, and `bound` says what is lost.
         features: what the head sees of real inputs; with rank, the kernels it makes of them say what is kept: the
             principal subspace of their second moment, for which the mean squared error of these kernels is least.
@@ -110,8 +125,10 @@ def kernel_head(
         `GatedHead`, in the dtype and on the device of the head: the gate head, both fixed layers and a report.
 
     Raises:
-        TypeError: `after` is not affine (a softmax): no fixed number of gates is known.
-        ValueError: sizes that do not fit, an order that is no permutation, a rank that is not possible.
+        TypeError: another kind of head; `after` is not affine (a softmax) or mixes pixels: no fixed number of gates is
+            known.
+        ValueError: sizes that do not fit, an order that is no permutation, a rank that is not possible, numbers that
+            are not finite.
 
     Source: Müller 2024, Corollary 3.2, sharpened: one output channel makes the tensor of the weight a matrix.
 
@@ -123,8 +140,13 @@ def kernel_head(
     >>> gated.gates.out_channels, torch.allclose(gated(features, frames), picture, atol=1e-4)
     (17, True)
     """
+    if not isinstance(head, nn.Conv2d):
+        raise TypeError(
+            f"kernel_head: the head is {type(head).__name__}, expected nn.Conv2d; a linear layer of the features of a "
+            "pixel is one with kernel_size=1"
+        )
     taps = frames * kernel_size**2
-    if head.out_channels != taps or kernel_size % 2 == 0 or head.groups != 1:
+    if head.out_channels != taps or min(frames, kernel_size) < 1 or kernel_size % 2 == 0 or head.groups != 1:
         raise ValueError(
             f"kernel_head: {head} for {frames} frames and kernels of {kernel_size} x {kernel_size}: expected one "
             f"group, an odd kernel size and {taps} output channels"
@@ -136,8 +158,19 @@ def kernel_head(
         raise ValueError(f"kernel_head: rank is {rank}, expected at least 1")
     if metric is not None and metric.shape != (taps, taps):
         raise ValueError(f"kernel_head: the metric has shape {tuple(metric.shape)}, expected ({taps}, {taps})")
+    if metric is not None and not 0 < metric.trace() < torch.inf:
+        raise ValueError("kernel_head: the metric is zero or not finite, expected the moment of real windows")
+    if features is not None and (features.ndim != 4 or len(features) == 0 or features.shape[1] != head.in_channels):
+        raise ValueError(
+            f"kernel_head: the features have shape {tuple(features.shape)}, expected (b, {head.in_channels}, h, w) of "
+            "at least one image"
+        )
+    if features is not None and not features.isfinite().all():
+        raise ValueError("kernel_head: the features are not finite")
     weight = head.weight.double()
     bias = weight.new_zeros(taps) if head.bias is None else head.bias.double()
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise ValueError("kernel_head: the head's weight or bias is not finite")
     numbers = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
     if after is not None:
         numbers = _behind(after, numbers, head)
@@ -211,25 +244,40 @@ def _convolution(head: nn.Conv2d, maps: Float[Tensor, "n m"]) -> nn.Conv2d:
 
 def _behind(after: nn.Module, numbers: Float[Tensor, "taps m"], head: nn.Conv2d) -> Float[Tensor, "taps m"]:
     """[A, a] of the head and what follows it, if that is affine in the numbers of a pixel."""
+    if not isinstance(after, nn.Module):
+        raise TypeError(f"kernel_head: after is {type(after).__name__}, expected an nn.Module")
+    training = after.training
     after = copy.deepcopy(after).double()  # a projection rounded to single precision has full rank
-
-    def apply(columns: Tensor) -> Tensor:
-        return after(columns.T[:, :, None, None])[:, :, 0, 0].T.double()
-
     taps = len(numbers)
-    offset = apply(numbers.new_zeros(taps, 1))
-    if offset.shape[0] != taps:
-        raise ValueError(f"kernel_head: {after} turns {taps} numbers a pixel into {offset.shape[0]}")
-    matrix = apply(torch.eye(taps).to(numbers)) - offset
+
+    def applied(kernels: Float[Tensor, "n taps h w"]) -> Float[Tensor, "n taps h w"]:
+        try:
+            found = after(kernels)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"kernel_head: {after} fails on kernels of {taps} numbers: {reason}") from error
+        if found.shape != kernels.shape:
+            raise ValueError(
+                f"kernel_head: {after} turns {taps} numbers at {kernels.shape[2]} x {kernels.shape[3]} pixels into "
+                f"shape {tuple(found.shape)}, expected {tuple(kernels.shape)}"
+            )
+        return found.double()
+
+    units = torch.cat([torch.zeros(1, taps), torch.eye(taps)]).to(numbers)
+    columns = applied(units[:, :, None, None])[:, :, 0, 0].T
+    offset, matrix = columns[:, :1], columns[:, 1:] - columns[:, :1]
     generator = torch.Generator().manual_seed(0)
+    rounding = 1e-4 if head.weight.dtype != torch.float64 else 1e-9
     for scale in (1.0, 10.0):
-        probe = scale * torch.randn(taps, 4, dtype=torch.float64, generator=generator).to(numbers)
-        expected = matrix @ probe + offset
-        rounding = 1e-4 if head.weight.dtype != torch.float64 else 1e-9
-        if (apply(probe) - expected).abs().max() > rounding * expected.abs().max():
+        # Pixels that differ: what mixes neighbours is affine on a single one.
+        probe = scale * torch.randn(2, taps, 5, 4, dtype=torch.float64, generator=generator).to(numbers)
+        expected = torch.einsum("ij,njhw->nihw", matrix, probe) + offset[..., None]
+        error = (applied(probe) - expected).abs().max()
+        if not error <= rounding * expected.abs().max():  # nor if it is no number
+            advice = "; where it is affine outside training alone, call .eval() first" if training else ""
             raise TypeError(
                 f"kernel_head: {after} is not affine in the numbers of a pixel: kernels behind it are not linear in "
-                "the features, and no fixed number of gates is known for them"
+                f"the features, and no fixed number of gates is known for them{advice}"
             )
     mapped = matrix @ numbers
     mapped[:, -1:] += offset

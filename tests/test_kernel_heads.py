@@ -35,6 +35,11 @@ class HandWritten(nn.Module):
         return (kernels * columns).sum(1, keepdim=True)
 
 
+class Normalised(nn.Module):
+    def forward(self, kernels):
+        return kernels / kernels.sum(1, keepdim=True)
+
+
 class Projection(nn.Module):
     def forward(self, kernels):
         return 0.3 * (kernels - kernels.mean(1, keepdim=True)) + 1 / (T * K * K)
@@ -79,10 +84,61 @@ def test_what_is_affine_behind_the_head_is_taken_in():
     torch.testing.assert_close(gated(model.features(frames), frames), model(frames), rtol=1e-9, atol=1e-9)
 
 
-def test_a_softmax_is_refused():
+@pytest.mark.parametrize(
+    "after",
+    [
+        nn.Softmax(dim=1),
+        nn.Softmax(dim=-1),
+        nn.GroupNorm(1, T * K * K),
+        nn.Conv2d(T * K * K, T * K * K, 3, padding=1),
+        nn.AvgPool2d(3, stride=1, padding=1),
+        nn.Dropout(),
+        Normalised(),
+    ],
+    ids=lambda after: str(after).partition("(")[0],
+)
+def test_what_is_not_affine_in_the_numbers_of_a_pixel_is_refused(after):
+    """Spatial layers among it: on a single pixel they look affine."""
     model, _ = network(6, 1)
-    with pytest.raises(TypeError, match="not affine"):
-        convert.kernel_head(model.head, T, K, after=nn.Softmax(dim=1))
+    with pytest.raises(TypeError, match="not affine in the numbers of a pixel"):
+        convert.kernel_head(model.head, T, K, after=after)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (nn.Upsample(scale_factor=2), r"75 numbers at 1 x 1 pixels into shape \(76, 75, 2, 2\)"),
+        (nn.PixelShuffle(5), r"75 numbers at 1 x 1 pixels into shape \(76, 3, 5, 5\)"),
+        (nn.Conv2d(T * K * K, 7, 1), r"75 numbers at 1 x 1 pixels into shape \(76, 7, 1, 1\)"),
+        (nn.InstanceNorm2d(T * K * K), "InstanceNorm2d.* fails on kernels of 75 numbers: Expected more than 1 spatial"),
+    ],
+    ids=lambda value: str(value).partition("(")[0],
+)
+def test_what_changes_the_shape_of_the_kernels_is_refused(after, message):
+    model, _ = network(6, 1)
+    with pytest.raises(ValueError, match=message):
+        convert.kernel_head(model.head, T, K, after=after)
+
+
+def test_batch_normalisation_is_taken_in_once_it_has_learned():
+    model, frames = network(6, 1, after=nn.BatchNorm2d(T * K * K))
+    with pytest.raises(TypeError, match=r"not affine .*, call \.eval\(\) first"):
+        convert.kernel_head(model.head, T, K, after=model.after)
+    model(frames)
+    model.eval()
+    gated = convert.kernel_head(model.head, T, K, after=model.after)
+    torch.testing.assert_close(gated(model.features(frames), frames), model(frames), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["replicate", "reflect", "circular"])
+def test_other_borders_by_the_structure_on_patches(mode):
+    model, frames = network(6, 1)
+    gated = convert.kernel_head(model.head, T, K)
+    columns = F.unfold(F.pad(frames, (K // 2,) * 4, mode=mode), K).unflatten(2, frames.shape[-2:])
+    features = model.features(frames)
+    expected = (model.head(features) * columns).sum(1, keepdim=True)
+    layer = PredictedWeight(gated.structure, Patches(K, padding_mode=mode), gated.gates)
+    torch.testing.assert_close(layer(frames, features), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("rank", [1, 4, 6])
@@ -112,6 +168,12 @@ def test_half_resolution_gates_are_interpolated_as_kernels_are():
     torch.testing.assert_close(gated.combine(up(gated.gates(small)), frames), expected, rtol=1e-10, atol=1e-10)
 
 
+def spoilt():
+    head = nn.Conv2d(6, T * K * K, 1)
+    head.weight.data[3] = torch.nan
+    return head
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -119,12 +181,47 @@ def test_half_resolution_gates_are_interpolated_as_kernels_are():
         ({"order": "t u u"}, "expected the letters t, u and v"),
         ({"rank": 0}, "rank is 0"),
         ({"metric": torch.eye(9)}, r"metric has shape \(9, 9\), expected \(75, 75\)"),
+        ({"metric": torch.zeros(75, 75)}, "metric is zero or not finite"),
+        ({"metric": torch.full((75, 75), torch.nan)}, "metric is zero or not finite"),
+        ({"frames": -3}, "for -3 frames"),
+        ({"kernel_size": -5}, "kernels of -5 x -5"),
+        ({"features": torch.rand(1, 7, 4, 4)}, r"features have shape \(1, 7, 4, 4\), expected \(b, 6, h, w\)"),
+        ({"features": torch.rand(6, 4, 4)}, r"features have shape \(6, 4, 4\), expected \(b, 6, h, w\)"),
+        ({"features": torch.rand(0, 6, 4, 4)}, r"expected \(b, 6, h, w\) of at least one image"),
+        ({"features": torch.full((1, 6, 4, 4), torch.inf)}, "features are not finite"),
+        ({"head": spoilt()}, "the head's weight or bias is not finite"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_bad_input_is_one_sentence(changes, message):
-    settings = {"head": nn.Conv2d(6, T * K * K, 1), "frames": T, "kernel_size": K} | changes
+    settings = {"head": nn.Conv2d(6, T * K * K, 1), "frames": T, "kernel_size": K, "rank": 3} | changes
     with pytest.raises(ValueError, match=message):
         convert.kernel_head(**settings)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("head", [nn.Linear(6, 75), nn.Conv3d(6, 75, 1), nn.Sequential(nn.Conv2d(6, 75, 1))])
+def test_other_heads_are_refused_by_their_type(head):
+    with pytest.raises(TypeError, match=rf"the head is {type(head).__name__}, expected nn.Conv2d"):
+        convert.kernel_head(head, T, K)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_sizes_that_do_not_fit_are_named_in_use():
+    gated = convert.kernel_head(nn.Conv2d(6, T * K * K, 1), T, K)
+    frames = torch.randn(2, T, 9, 7)
+    with pytest.raises(ValueError, match=r"gates of \(2, 7, 5, 4\) for frames of \(2, 3, 9, 7\).* interpolate"):
+        gated(torch.randn(2, 6, 5, 4), frames)
+    with pytest.raises(ValueError, match=r"for frames of \(2, 4, 9, 7\), expected \(b, 7, h, w\) and \(b, 3, h, w\)"):
+        gated(torch.randn(2, 6, 9, 7), torch.randn(2, 4, 9, 7))
+    with pytest.raises(ValueError, match=r"for frames of \(2, 3, 9, 7\)"):
+        gated(torch.randn(3, 6, 9, 7), frames)
+    with pytest.raises(ValueError, match=r"frames have shape \(3, 9, 7\), expected \(b, t, h, w\)"):
+        window_moment(frames[0], K)
+    with pytest.raises(ValueError, match=r"frames have shape \(2, 3, 4, 7\), expected .* at least 5 pixels a side"):
+        window_moment(frames[..., :4, :], K)
+    with pytest.raises(ValueError, match=r"frames have shape \(0, 3, 9, 7\)"):
+        window_moment(frames[:0], K)
 
 
 def test_real_features_say_which_gates_are_kept():
