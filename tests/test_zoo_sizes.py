@@ -79,6 +79,24 @@ def test_one_line_with_sizes_alone(build, inputs, output, parameters):
     assert any(p.grad.abs().sum() > 0 for p in layer.parameters())
 
 
+@pytest.mark.parametrize("build", [lambda: zoo.SqueezeExcitation(32), lambda: zoo.SimplifiedChannelAttention(4)])
+def test_one_image_without_a_batch(build, unchecked_shapes):
+    """As torch.nn.Conv2d takes one."""
+    layer = build().double()
+    x = torch.randn(layer.structure.in_features, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer(x[None])[0], rtol=1e-12, atol=1e-12)
+
+
+def test_one_image_where_a_batch_is_needed_is_one_sentence(unchecked_shapes):
+    image = torch.randn(3, 8, 8)
+    with pytest.raises(ValueError, match=r"HDRNet: the image has shape \(3, 8, 8\), expected \(B, 3, H, W\)"):
+        zoo.HDRNet(32, 4, 2)(image)
+    with pytest.raises(ValueError, match=r"the code has shape \(9, 1, 1\) for x \(2, 1, 8, 8\), expected \(2, k"):
+        zoo.DynamicFilter(3, local=False, context_channels=3)(torch.randn(2, 1, 8, 8), image)
+    with pytest.raises(ValueError, match=r"the code has shape \(5, 8, 8\) for x \(2, 3, 8, 8\), expected \(2, k"):
+        zoo.BasisPrediction(3, 3, 5)(torch.randn(2, 3, 8, 8), image)
+
+
 def test_wrong_sizes_are_one_sentence(unchecked_shapes):
     with pytest.raises(ValueError, match="8 channels reduced by 16 leave none"):
         zoo.SqueezeExcitation(8)

@@ -146,7 +146,7 @@ def _gated_sum(structure: Gated, axes: Patches, code: Tensor | Upsampled, x: Ten
     u = cast(Tensor, structure.u)[0, :, None, None]
     small = code if isinstance(code, Upsampled) else Upsampled(code, 1, (x.shape[-2], x.shape[-1]))
     # A low-precision code does not round U.
-    code = small.code.to(torch.promote_types(small.code.dtype, u.dtype), memory_format=torch.channels_last)
+    code = _side_by_side(small.code, torch.promote_types(small.code.dtype, u.dtype))
     gates = (code * u).unflatten(1, (-1, 1, 1))
     # Image by image: less is held, and maps that lie together are read faster.
     images = [x] if x.ndim == 4 else x.unbind(1)
@@ -162,8 +162,14 @@ def _hidden(
     v = filters.unflatten(1, (images.shape[1], axes.kernel_size, axes.kernel_size)).to(images.dtype)
     padded, border = (images, axes.border) if axes.padding_mode == "zeros" else (axes.pad(images), 0)
     # As the gates lie, so that both are read in one order; the maps of a pixel side by side are also convolved faster.
-    order = torch.channels_last if side_by_side else torch.contiguous_format
-    return F.conv2d(padded.contiguous(memory_format=order), v, stride=axes.stride, padding=border)
+    ordered = _side_by_side(padded, padded.dtype) if side_by_side else padded.contiguous()
+    return F.conv2d(ordered, v, stride=axes.stride, padding=border)
+
+
+def _side_by_side(x: Float[Tensor, "b c h w"], dtype: torch.dtype) -> Float[Tensor, "b c h w"]:
+    """The numbers of a pixel side by side in memory; under vmap, where tensors have more axes, as they lie."""
+    transformed = torch._C._are_functorch_transforms_active()
+    return x.to(dtype) if transformed else x.to(dtype, memory_format=torch.channels_last)
 
 
 def _frame_by_frame(product: Callable[..., Tensor], structure: Gated, axes: Patches, code: Code, x: Tensor) -> Tensor:

@@ -87,6 +87,6 @@ class BasisPredictor(nn.Module):
 
     def forward(self, context: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b jr h w"], Float[Tensor, "b ir 1 1"]]:
         features = self.features(context)
-        coefficients = self.coefficients(features).unflatten(1, (-1, self.rank)).softmax(2).flatten(1, 2)
-        basis = self.basis(features.mean((-1, -2))).unflatten(1, (-1, self.rank)).softmax(1).flatten(1)
+        coefficients = self.coefficients(features).unflatten(-3, (-1, self.rank)).softmax(-3).flatten(-4, -3)
+        basis = self.basis(features.mean((-1, -2))).unflatten(-1, (-1, self.rank)).softmax(-2).flatten(-2)
         return coefficients, basis[..., None, None]

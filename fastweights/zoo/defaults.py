@@ -25,13 +25,13 @@ def pooled_image_predictor(context_channels: int, numbers: int, hidden: int = 12
         nn.ReLU(),
         *pool(),
         nn.Linear(hidden, numbers),
-        nn.Unflatten(1, (numbers, 1, 1)),
+        nn.Unflatten(-1, (numbers, 1, 1)),
     )
 
 
 def pool() -> list[nn.Module]:
-    """Global average pooling, (B, C, H, W) -> (B, C)."""
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    """Global average pooling, (B, C, H, W) -> (B, C), or (C, H, W) -> (C)."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(-3)]
 
 
 def at_least_one(layer: str, **sizes: int) -> None:

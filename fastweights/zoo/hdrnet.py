@@ -65,6 +65,8 @@ class BilateralPredictor(nn.Module):
         if isinstance(context, tuple):
             small, image = context
         else:
+            if context.ndim != 4 or context.shape[1] != 3:
+                raise ValueError(f"HDRNet: the image has shape {tuple(context.shape)}, expected (B, 3, H, W)")
             # On the CPU torch has no such resizing in low precision.
             wide = context.to(torch.promote_types(context.dtype, torch.float32))
             small = F.interpolate(wide, (self.net_input,) * 2, mode="bilinear", antialias=True).to(context.dtype)

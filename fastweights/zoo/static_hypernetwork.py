@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -61,7 +63,11 @@ class StaticHyperConv2d(nn.Module):
         self.axes = Patches(f, stride=stride, padding=padding)
         predictor = TiledKernel(head, out_channels // head.out_channels, in_channels // head.in_channels)
         self.part = PredictedWeight(Direct(in_channels * f**2, out_channels), self.axes, predictor)
-        self.tiles = predictor
+
+    @property
+    def tiles(self) -> TiledKernel:
+        """The part's predictor: the embeddings and their head."""
+        return cast(TiledKernel, self.part.predictor)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b j h2 w2"]:
         self.axes.check_x(self.part.structure, x)
