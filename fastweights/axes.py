@@ -146,6 +146,8 @@ class Patches(Axes):
     def __post_init__(self):
         if min(self.kernel_size, self.stride, self.out_kernel_size, self.out_stride) < 1:
             raise ValueError(f"{self}: sizes and strides must be at least 1")
+        if self.padding is not None and (not isinstance(self.padding, int) or self.padding < 0):
+            raise ValueError(f"Patches: padding is {self.padding!r}, expected a number of pixels or None")
         if self.padding_mode not in PADDING_MODES:
             raise ValueError(f"Patches: padding_mode is {self.padding_mode!r}, expected one of {sorted(PADDING_MODES)}")
         if self.out_kernel_size < self.out_stride or (self.out_kernel_size - self.out_stride) % 2:
@@ -169,6 +171,12 @@ class Patches(Axes):
         h, w = ((n + 2 * self.border - self.kernel_size) // self.stride + 1 for n in (height, width))
         if min(h, w) < 1:
             raise ValueError(f"{self}: an image of {height} x {width} pixels is smaller than one patch")
+        least = self.border + (self.padding_mode == "reflect")
+        if self.padding_mode in ("reflect", "circular") and min(height, width) < least:
+            raise ValueError(
+                f"{self}: borders of {self.border} pixels by {self.padding_mode!r} need an image of at least {least} a "
+                f"side, got {height} x {width}"
+            )
         return h, w
 
     def mixed(self, x: Tensor) -> int | None:

@@ -42,6 +42,8 @@ class Upsampled:
         expected = tuple(-(-n // self.factor) for n in self.size)
         if self.rule not in ("half_pixel", "legacy"):
             raise ValueError(f"Upsampled: rule is {self.rule!r}, expected 'half_pixel' or 'legacy'")
+        if self.code.ndim != 4:
+            raise ValueError(f"Upsampled: the code has shape {tuple(self.code.shape)}, expected (B, k, h, w)")
         if tuple(self.code.shape[-2:]) != expected:
             raise ValueError(
                 f"Upsampled: a code of {tuple(self.code.shape[-2:])} pixels cannot be upsampled by {self.factor} to "
@@ -78,7 +80,8 @@ class Separable:
     frames: int
 
     def __post_init__(self):
-        if self.vertical.shape != self.horizontal.shape or self.vertical.shape[1] % self.frames:
+        same = self.vertical.shape == self.horizontal.shape and self.vertical.ndim == 4
+        if not same or self.frames < 1 or self.vertical.shape[1] % self.frames:
             raise ValueError(
                 f"Separable: vertical {tuple(self.vertical.shape)} and horizontal {tuple(self.horizontal.shape)} must "
                 f"have one shape (B, T K, H, W) with T = {self.frames} frames"

@@ -71,10 +71,17 @@ def layer(
 def _convert_layer(
     source: PredictedWeight, rank: int | None, method: Method, codes: Tensor | None
 ) -> tuple[PredictedWeight, Conversion]:
+    if not isinstance(source, PredictedWeight):
+        raise TypeError(
+            f"layer: {type(source).__name__} has no predicted weight; convert.model converts those inside a network, "
+            "convert.kernel_head a convolution that emits kernels"
+        )
     conversion = to_gated(source.structure, rank=rank, method=method, codes=codes)
     predictor = MappedPredictor(source.predictor, conversion.code_map, source.axes, source.bias_features)
     target = PredictedWeight(conversion.structure, source.axes, predictor, affine=source.bias_features > 0)
     parameter = next(source.parameters(), None)
+    if parameter is not None and parameter.is_floating_point() and isinstance(source.structure, Direct):
+        conversion.structure.to(parameter.dtype)  # which had no numbers of its own
     return (target if parameter is None else target.to(parameter.device)), conversion
 
 
@@ -142,6 +149,8 @@ def model(
     >>> print(report)
     0: 15 predicted weights -> 15 gates, saves nothing (Theorem 3.1: one gate a weight; exact)
     """
+    if isinstance(inputs, Tensor):
+        raise TypeError("model: inputs is a Tensor, expected a tuple of all inputs of the network: give inputs=(x,)")
     if weighted and not inputs:
         raise ValueError("model: weighted=True needs inputs=, whose codes say what a truncation keeps")
     converted = copy.deepcopy(module)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import singledispatch
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -143,6 +143,11 @@ def to_gated(
     >>> to_gated(Mixture(torch.randn(16, 1, 200), torch.randn(1, 200))).structure.code_features
     17
     """
+    if not isinstance(structure, Structure):
+        raise TypeError(
+            f"to_gated: {type(structure).__name__} is no structure; convert.layer converts a PredictedWeight, "
+            "convert.model every one inside a network"
+        )
     raise TypeError(
         f"to_gated: no conversion of {type(structure).__name__} is known; its weight is not linear in its code "
         "(softmax) or has no fixed size. Direct, Mixture and Gated structures convert; at fixed sizes "
@@ -218,11 +223,15 @@ def _(
         raise ValueError(f"to_gated: gates={gates} is for Direct; give rank= to truncate a Mixture")
     if rank is not None and rank < 1:
         raise ValueError(f"to_gated: rank is {rank}, expected at least 1")
+    if method not in get_args(Method):
+        raise ValueError(f"to_gated: method is {method!r}, expected 'unfolding' or 'cp'")
     if method == "cp" and rank is None:
         raise ValueError("to_gated: method='cp' approximates at a given number of gates; give rank=")
     templates = structure.templates.detach().double()
     base = torch.zeros_like(templates[:1]) if structure.base is None else structure.base.detach().double()[None]
     tensor = torch.cat([templates, base])  # (m, j, i), the base last: its coefficient is one
+    if not tensor.isfinite().all():
+        raise ValueError("to_gated: the templates or the base are not finite")
     root = None if codes is None else _root_of_second_moment(codes, tensor)
     terms = _decomposed(tensor, rank, method, root).to(structure.templates.dtype)
     residual = terms.to(tensor.dtype).residual(tensor)
@@ -254,6 +263,8 @@ def _root_of_second_moment(codes: Float[Tensor, "*n k"], tensor: Float[Tensor, "
     """Symmetric square root of the mean of `[code ; 1] [code ; 1]^T`; directions that no code has weigh little."""
     if codes.shape[-1] != len(tensor) - 1 or codes.numel() == 0:
         raise ValueError(f"to_gated: codes have shape {tuple(codes.shape)}, expected (n, {len(tensor) - 1}), n >= 1")
+    if not codes.isfinite().all():
+        raise ValueError("to_gated: the codes are not finite")
     flat = F.pad(codes.detach().flatten(0, -2).to(tensor), (0, 1), value=1.0)
     values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
     return (vectors * values.clamp(min=1e-14 * values[-1].item()).sqrt()) @ vectors.T

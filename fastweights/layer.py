@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastweights.axes import Axes, Patches
-from fastweights.codes import Code, dense, pointwise
+from fastweights.codes import Code, LazyCode, dense, pointwise
 from fastweights.ops import table
 from fastweights.structures import Structure
 
@@ -30,6 +30,7 @@ class PredictedWeight(nn.Module):
 
     Raises:
         ValueError: a code or x whose sizes do not fit, naming both.
+        TypeError: arguments or a code of another kind.
 
     Source: Eq. 1 of Müller 2024, and every row of its Table 2 through a choice of structure and axes.
 
@@ -43,6 +44,14 @@ class PredictedWeight(nn.Module):
 
     def __init__(self, structure: Structure, axes: Axes, predictor: nn.Module, *, affine: bool = False):
         super().__init__()
+        for name, given, kind, expected in (
+            ("structure", structure, Structure, "a Structure"),
+            ("axes", axes, Axes, "Axes"),
+            ("predictor", predictor, nn.Module, "an nn.Module"),
+        ):
+            if not isinstance(given, kind):
+                found = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+                raise TypeError(f"PredictedWeight: {name} is {found}, expected {expected}")
         outputs = structure.out_features
         if affine and isinstance(axes, Patches) and axes.out_kernel_size > 1:
             raise ValueError(
@@ -65,6 +74,10 @@ class PredictedWeight(nn.Module):
         """
         if not x.is_floating_point():
             raise TypeError(f"PredictedWeight: x is {x.dtype}, expected a floating-point type")
+        if not isinstance(code, Tensor | LazyCode | tuple):
+            raise TypeError(
+                f"PredictedWeight: the code is {type(code).__name__}, expected a tensor, a lazy code or a pair (P, Q)"
+            )
         code, bias = self._split_bias(code)
         self.axes.check(self.structure, code, x)
         if bias is not None and per_frame:

@@ -99,6 +99,8 @@ class Mixture(Structure):
         super().__init__()
         if templates.ndim != 3:
             raise ValueError(f"Mixture: templates have shape {tuple(templates.shape)}, expected (k, j, i)")
+        if min(templates.shape) < 1:
+            raise ValueError(f"Mixture: templates have shape {tuple(templates.shape)}, expected sizes of at least 1")
         if base is not None and base.shape != templates.shape[1:]:
             raise ValueError(
                 f"Mixture: base has shape {tuple(base.shape)}, expected {tuple(templates.shape[1:])} (j, i) as the "
@@ -160,6 +162,8 @@ class Gated(Structure):
         if len(sizes) != 1:
             shapes = f"u {_shape(u)}, v {_shape(v)}, gates {gates}"
             raise ValueError(f"Gated: {shapes} do not agree on one number of gates; u is (j, k), v is (k, i)")
+        if min([*sizes, *(size for side in (u, v) if side is not None for size in side.shape)]) < 1:
+            raise ValueError(f"Gated: u {_shape(u)}, v {_shape(v)}, gates {gates}: expected at least 1 of everything")
         (self.code_features,) = sizes
         self.out_features = self.code_features if u is None else u.shape[0]
         self.in_features = self.code_features if v is None else v.shape[1]

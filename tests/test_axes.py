@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fastweights import PredictedWeight
+from fastweights import PredictedWeight, zoo
 from fastweights.axes import Patches
 from fastweights.structures import Direct, Gated
 
@@ -68,6 +68,16 @@ def test_borders(padding_mode):
 def test_wrong_settings_are_one_sentence(unchecked_shapes):
     with pytest.raises(ValueError, match="expected one of"):
         Patches(3, padding_mode="mirror")
+    for padding in (-1, "same"):
+        with pytest.raises(ValueError, match=f"padding is {padding!r}, expected a number of pixels or None"):
+            Patches(3, padding=padding)
+    for mode, width in (("reflect", 2), ("circular", 1)):
+        layer = zoo.KernelPrediction(1, 5, predictor=nn.Identity(), padding_mode=mode)
+        code, x = torch.ones(1, 25, 7, width), torch.ones(1, 1, 7, width)
+        with pytest.raises(ValueError, match=f"2 pixels .* '{mode}' need an image of at least {width + 1} a side"):
+            layer.product(code, x)
+        code, x = torch.ones(1, 25, 7, width + 1), torch.ones(1, 1, 7, width + 1)
+        torch.testing.assert_close(layer.product(code, x), torch.full_like(x, 25))
     with pytest.raises(ValueError, match="leave gaps or an odd border"):
         Patches(3, out_kernel_size=1, out_stride=2)
     with pytest.raises(ValueError, match="smaller than one patch"):

@@ -76,6 +76,12 @@ def test_wrong_sizes_are_one_sentence(unchecked_shapes):
         Upsampled(torch.zeros(1, 2, 4, 4), 2, (7, 9))
     with pytest.raises(ValueError, match="'half_pixel' or 'legacy'"):
         Upsampled(torch.zeros(1, 2, 4, 4), 2, (7, 8), rule="nearest")
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 2\), expected \(B, k, h, w\)"):
+        Upsampled(torch.ones(3, 2, 2), 2, (4, 4))
+    with pytest.raises(ValueError, match=r"vertical \(4, 2, 2\) .* must have one shape \(B, T K, H, W\)"):
+        Separable(torch.ones(4, 2, 2), torch.ones(4, 2, 2), frames=2)
+    with pytest.raises(ValueError, match="T = 0 frames"):
+        Separable(torch.ones(1, 4, 2, 2), torch.ones(1, 4, 2, 2), frames=0)
     with pytest.raises(ValueError, match="T = 3 frames"):
         Separable(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), frames=3)
     with pytest.raises(ValueError, match="with one B"):

@@ -17,6 +17,7 @@ from fastweights.axes import Channels, Patches, Sequence
 from fastweights.structures import Direct, Gated, Mixture, Outer
 
 small = st.integers(1, 5)
+MIXTURE = Mixture(torch.randn(4, 3, 2))
 
 
 @given(n_i=small, n_j=small, more=st.integers(0, 3))
@@ -290,3 +291,30 @@ def test_upsampled_codes_stay_small_through_a_conversion():
             assert target.structure.code_features == 5
             assert target.code(x).code.shape[-2:] == (3, 3)
             assert isinstance(target.axes, Patches)
+
+
+def test_a_layer_keeps_its_precision(unchecked_shapes):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        for source, x in ((zoo.HyperLinear(5, 3), (4, 5)), (zoo.KernelPrediction(2, 3), (1, 2, 5, 4))):
+            target = convert.layer(source.to(dtype))
+            assert {value.dtype for value in target.state_dict().values()} == {dtype}
+            x = torch.randn(x, dtype=dtype)
+            assert target(x).dtype == dtype
+            torch.testing.assert_close(target(x), source(x), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: convert.layer(nn.Linear(2, 2)), TypeError, "layer: Linear has no predicted weight.*convert.model"),
+        (lambda: convert.to_gated(zoo.HyperLinear(5, 3)), TypeError, "HyperLinear is no structure.*convert.layer"),
+        (lambda: convert.model(zoo.CondConv(3, 4, 3), inputs=torch.ones(2, 3, 8, 8)), TypeError, r"give inputs=\(x,\)"),
+        (lambda: convert.to_gated(MIXTURE, rank=2, method="svd"), ValueError, "'svd', expected 'unfolding' or 'cp'"),
+        (lambda: convert.to_gated(Mixture(torch.full((2, 3, 3), torch.inf))), ValueError, "not finite"),
+        (lambda: convert.to_gated(MIXTURE, rank=2, codes=torch.full((5, 4), torch.nan)), ValueError, "codes are not f"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_sentence(call, kind, message, unchecked_shapes):
+    with pytest.raises(kind, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

@@ -209,3 +209,24 @@ def test_a_first_mistake_with_patches_is_one_sentence(unchecked_shapes):
 def test_an_empty_batch():
     layer = zoo.HyperLinear(5, 3, context_features=4)
     assert layer(torch.zeros(0, 10, 5), torch.zeros(0, 4)).shape == (0, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((Channels(), Direct(2, 3), nn.Linear(4, 6)), "structure is Channels, expected a Structure"),
+        ((Direct, Channels(), nn.Linear(4, 6)), "structure is the class Direct, expected a Structure"),
+        ((Direct(2, 3), Channels, nn.Linear(4, 6)), "axes is the class Channels, expected Axes"),
+        ((Direct(2, 3), Channels(), None), "predictor is NoneType, expected an nn.Module"),
+        ((Direct(2, 3), Channels(), torch.relu), "predictor is .*, expected an nn.Module"),
+    ],
+)
+def test_arguments_of_other_types_are_named(arguments, message, unchecked_shapes):
+    with pytest.raises(TypeError, match=f"PredictedWeight: {message}"):
+        PredictedWeight(*arguments)
+
+
+def test_a_code_that_is_no_code_is_named(unchecked_shapes):
+    layer = PredictedWeight(Outer(1), Sequence(), nn.Identity())
+    with pytest.raises(TypeError, match=r"PredictedWeight: the code is list, expected a tensor, a lazy code or a pair"):
+        layer(torch.ones(2, 3, 4), [torch.ones(2, 3), torch.ones(2, 3)])

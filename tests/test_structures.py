@@ -100,5 +100,11 @@ def test_wrong_templates_and_ranks():
         Mixture(torch.zeros(2, 3, 4), torch.zeros(4, 3))
     with pytest.raises(ValueError, match="multiple of the rank"):
         Outer(2).materialize((torch.zeros(3), torch.zeros(4)))
+    with pytest.raises(ValueError, match=r"shape \(0, 3, 4\), expected .* at least 1"):
+        Mixture(torch.zeros(0, 3, 4))
+    with pytest.raises(ValueError, match="u None, v None, gates 0: expected at least 1"):
+        Gated(None, None, gates=0)
+    with pytest.raises(ValueError, match=r"u \(3, 0\), v \(0, 2\), gates None: expected at least 1"):
+        Gated(torch.zeros(3, 0), torch.zeros(0, 2))
     with pytest.raises(ValueError, match="do not agree"):
         Gated(None, None)
