@@ -1,6 +1,8 @@
 """Kernel heads of networks written by hand, with F.unfold as people write it, become gates."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -288,3 +290,19 @@ def test_the_moment_of_windows_is_their_mean_product_whatever_the_brightness():
     torch.testing.assert_close(window_moment(frames, 5), expected)
     torch.testing.assert_close(window_moment(torch.cat([frames[:1], 7 * frames[1:]]), 5), expected, rtol=1e-6, atol=0)
     assert (window_moment(torch.zeros(1, T, 5, 5), 5) == 0).all()
+
+
+def test_the_page_runs_and_says_what_it_prints(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "kernel_networks.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    torch.manual_seed(0)
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/kernel_networks.md", "exec"), names)
+    assert f"`{capsys.readouterr().out.strip()}`" in page
+    assert 0 < names["few"].measured < 1
+    assert names["picture"].shape == (2, 1, 37, 50)
+    assert names["colours"].shape == (2, 3, 1, 37, 50)
+    features, frames = names["features"], names["frames"]
+    kernels = names["three"](features)[:, 200:400]
+    windows = F.unfold(frames, 5, padding=2).view_as(kernels)
+    torch.testing.assert_close(names["green"](features, frames), (kernels * windows).sum(1, keepdim=True))
