@@ -7,8 +7,9 @@ from types import ModuleType
 
 import fastweights
 
-# How routes are run and counted; nothing that a user calls.
+# How routes are run and counted, what conversions calculate with; nothing that a user calls.
 INTERNAL = {
+    "fastweights.bilinear_terms",
     "fastweights.__main__",
     "fastweights.head_modules",
     "fastweights.network_products",

@@ -19,18 +19,24 @@ A `MultiplicativeInteraction` or a full-rank `LinearHypernetwork` is a mixture, 
 
 from __future__ import annotations
 
-import copy
 from functools import singledispatch
-from typing import TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from fastweights.structures import Gated, Mixture
+from fastweights.bilinear_terms import (
+    filled,
+    full_rank_hypernetwork,
+    half_pairs,
+    hypernetwork_pairs,
+    interaction,
+    interaction_terms,
+    like,
+    machine,
+    machine_terms,
+)
+from fastweights.structures import Gated
 from fastweights.zoo import FactorizationMachine, LinearHypernetwork, MatrixFactorization, MultiplicativeInteraction
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @singledispatch
@@ -63,16 +69,16 @@ def to_linear_hypernetwork(source: nn.Module, *, binary: bool = False) -> Linear
 @to_linear_hypernetwork.register
 def _(source: FactorizationMachine, *, binary: bool = False) -> LinearHypernetwork:
     i, j, r = source.in_features, source.out_features, source.rank
-    bias, linear, v, signs, squares = _parts(source)
+    bias, linear, v, signs, squares = machine_terms(source)
     if not binary:
-        return _full_rank(source, bias, linear, _half_pairs(source))
+        return full_rank_hypernetwork(source, bias, linear, half_pairs(source))
     linear = linear + squares - 0.5 * torch.einsum("jir,jr->ji", v.square(), signs)
-    target = _like(source, LinearHypernetwork(i, j, r))
+    target = like(source, LinearHypernetwork(i, j, r))
     p, q = (0.5 * signs[:, None] * v).mT.flatten(0, 1), v.mT.flatten(0, 1)
     assert isinstance(target.structure, Gated)
     assert target.structure.v is not None
     assert target.predictor.weight is not None
-    return _filled(
+    return filled(
         target, {target.structure.v: torch.cat([p, linear]), target.predictor.weight: q, target.predictor.bias: bias}
     )
 
@@ -90,8 +96,8 @@ def _(source: MultiplicativeInteraction, *, binary: bool = False) -> LinearHyper
             f"to_linear_hypernetwork: x has {structure.in_features} numbers and the context {structure.code_features}; "
             "one vector for both needs equal sizes, to join them use to_factorization_machine"
         )
-    w, u, v, b = _interaction_parts(source)
-    return _full_rank(source, b, v + u, w.permute(1, 2, 0))
+    w, u, v, b = interaction_terms(source)
+    return full_rank_hypernetwork(source, b, v + u, w.permute(1, 2, 0))
 
 
 @singledispatch
@@ -124,26 +130,26 @@ def to_factorization_machine(source: nn.Module, *, binary: bool = False, signed:
 
 @to_factorization_machine.register
 def _(source: LinearHypernetwork, *, binary: bool = False, signed: bool = False) -> FactorizationMachine:
-    u, linear = _interactions(source), source.linear.detach().double()
+    u, linear = hypernetwork_pairs(source), source.linear.detach().double()
     squares = u.diagonal(dim1=1, dim2=2)
     if binary:
-        return _machine(source, source.bias, linear + squares, u + u.mT, signed=signed)
-    return _machine(source, source.bias, linear, u + u.mT, signed=signed, squares=squares)
+        return machine(source, source.bias, linear + squares, u + u.mT, signed=signed)
+    return machine(source, source.bias, linear, u + u.mT, signed=signed, squares=squares)
 
 
 @to_factorization_machine.register
 def _(source: MultiplicativeInteraction, *, binary: bool = False, signed: bool = False) -> FactorizationMachine:
-    w, u, v, b = _interaction_parts(source)
+    w, u, v, b = interaction_terms(source)
     n_k, n_j, n_i = w.shape
     pairs = w.new_zeros(n_j, n_i + n_k, n_i + n_k)
     pairs[:, :n_i, n_i:] = w.permute(1, 2, 0)
-    return _machine(source, b, torch.cat([v, u], 1), pairs + pairs.mT, signed=signed)
+    return machine(source, b, torch.cat([v, u], 1), pairs + pairs.mT, signed=signed)
 
 
 @to_factorization_machine.register
 def _(source: MatrixFactorization, *, binary: bool = False, signed: bool = False) -> FactorizationMachine:
-    target = _like(source, FactorizationMachine(source.rows + source.columns, rank=source.rank))
-    return _filled(
+    target = like(source, FactorizationMachine(source.rows + source.columns, rank=source.rank))
+    return filled(
         target,
         {
             target.bias: source.bias[None],
@@ -175,20 +181,20 @@ def to_multiplicative_interaction(source: nn.Module) -> MultiplicativeInteractio
 
 @to_multiplicative_interaction.register
 def _(source: FactorizationMachine) -> MultiplicativeInteraction:
-    bias, linear, *_ = _parts(source)
-    return _interaction(source, _half_pairs(source), torch.zeros_like(linear), linear, bias)
+    bias, linear, *_ = machine_terms(source)
+    return interaction(source, half_pairs(source), torch.zeros_like(linear), linear, bias)
 
 
 @to_multiplicative_interaction.register
 def _(source: LinearHypernetwork) -> MultiplicativeInteraction:
     linear = source.linear
-    return _interaction(source, _interactions(source), torch.zeros_like(linear), linear, source.bias)
+    return interaction(source, hypernetwork_pairs(source), torch.zeros_like(linear), linear, source.bias)
 
 
 @to_multiplicative_interaction.register
 def _(source: MatrixFactorization) -> MultiplicativeInteraction:
     pairs = source.p.double() @ source.q.double().mT
-    return _interaction(source, pairs[None], source.column_bias[None], source.row_bias[None], source.bias[None])
+    return interaction(source, pairs[None], source.column_bias[None], source.row_bias[None], source.bias[None])
 
 
 def to_matrix_factorization(source: nn.Module, rows: int) -> MatrixFactorization:
@@ -219,10 +225,10 @@ def to_matrix_factorization(source: nn.Module, rows: int) -> MatrixFactorization
             f"to_matrix_factorization: rows={rows} for {source}; expected a machine of one output and rows between 1 "
             f"and {source.in_features - 1}"
         )
-    bias, linear, v, signs, squares = _parts(source)
+    bias, linear, v, signs, squares = machine_terms(source)
     biases = (linear + squares)[0]
-    target = _like(source, MatrixFactorization(rows, source.in_features - rows, source.rank))
-    return _filled(
+    target = like(source, MatrixFactorization(rows, source.in_features - rows, source.rank))
+    return filled(
         target,
         {
             target.bias: bias[0],
@@ -240,117 +246,3 @@ def _unknown(function: str, source: object) -> str:
         "context have one (FactorizationMachine, MatrixFactorization, LinearHypernetwork, MultiplicativeInteraction), "
         "and a predictor that is not linear makes no factorization machine"
     )
-
-
-def _parts(source: FactorizationMachine) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """bias (j), weight (j, i), v (j, i, r), signs (j, r), squares (j, i), in float64."""
-    bias, weight, v = (part.detach().double() for part in (source.bias, source.weight, source.v))
-    signs = torch.ones_like(v[:, 0]) if source.signs is None else source.signs.double()
-    squares = torch.zeros_like(weight) if source.squares is None else source.squares.detach().double()
-    return bias, weight, v, signs, squares
-
-
-def _half_pairs(source: FactorizationMachine) -> Float[Tensor, "j i k"]:
-    """u of Eq. 8 for every x: half of each pair on either side of the diagonal, which holds the squares."""
-    _, _, v, signs, squares = _parts(source)
-    u = 0.5 * torch.einsum("jir,jkr,jr->jik", v, v, signs)
-    return torch.diagonal_scatter(u, squares, dim1=1, dim2=2)
-
-
-def _interactions(source: LinearHypernetwork) -> Float[Tensor, "j i k"]:
-    # Factors first: their product in low precision would have full rank.
-    return copy.deepcopy(source).double().interactions.detach()
-
-
-def _interaction_parts(source: MultiplicativeInteraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """W (k, j, i), U transposed (j, k), V (j, i), b (j), in float64."""
-    assert source.structure.base is not None
-    predicted = source.predictor.bias
-    parts = (source.structure.templates, predicted.weight, source.structure.base, predicted.bias)
-    w, u, v, b = (part.detach().double() for part in parts)
-    return w, u, v, b
-
-
-def _full_rank(source: nn.Module, bias: Tensor, linear: Tensor, u: Float[Tensor, "j i k"]) -> LinearHypernetwork:
-    target = _like(source, LinearHypernetwork(linear.shape[1], linear.shape[0]))
-    assert isinstance(target.structure, Mixture)
-    assert target.structure.base is not None
-    values: dict[Tensor, Tensor] = {
-        target.structure.templates: u.permute(2, 0, 1),
-        target.structure.base: linear,
-        target.predictor.bias: bias,
-    }
-    return _filled(target, values)
-
-
-def _interaction(
-    source: nn.Module, w: Float[Tensor, "j i k"], u: Tensor, v: Tensor, b: Tensor
-) -> MultiplicativeInteraction:
-    n_j, n_i, n_k = w.shape
-    target = _like(source, MultiplicativeInteraction(n_i, n_j, n_k))
-    assert target.structure.base is not None
-    predicted = target.predictor.bias
-    values: dict[Tensor, Tensor] = {
-        target.structure.templates: w.permute(2, 0, 1),
-        target.structure.base: v,
-        predicted.weight: u,
-        predicted.bias: b,
-    }
-    return _filled(target, values)
-
-
-def _machine(
-    source: nn.Module, bias: Tensor, linear: Tensor, pairs: Tensor, *, signed: bool, squares: Tensor | None = None
-) -> FactorizationMachine:
-    """A machine whose weights of pairs are the off-diagonal of `pairs` (j, i, i), symmetric."""
-    precision = torch.finfo(next(source.parameters()).dtype).eps
-    factors = [_factors(matrix, signed, precision) for matrix in pairs]
-    rank = max(1, *(len(signs) for _, signs in factors))
-    v = torch.stack([nn.functional.pad(v, (0, rank - len(signs))) for v, signs in factors])
-    signs = torch.stack([nn.functional.pad(signs, (0, rank - len(signs)), value=1.0) for _, signs in factors])
-    target = FactorizationMachine(
-        linear.shape[1],
-        linear.shape[0],
-        rank,
-        signs=signs if signed else None,
-        self_interactions=squares is not None,
-    )
-    target = _like(source, target)
-    values: dict[Tensor, Tensor] = {target.bias: bias, target.weight: linear, target.v: v}
-    if squares is not None:
-        assert isinstance(target.squares, nn.Parameter)
-        values[target.squares] = squares
-    return _filled(target, values)
-
-
-def _factors(
-    pairs: Float[Tensor, "i k"], signed: bool, precision: float
-) -> tuple[Float[Tensor, "i r"], Float[Tensor, " r"]]:
-    """V and signs with the fewest columns of two choices for the diagonal, which is free: the own one, or constant.
-
-    The constant is minus the smallest eigenvalue: the rest is positive semidefinite and loses a rank. Eigenvalues below
-    the source's precision count as zero.
-    """
-    hollow = pairs - pairs.diagonal().diag()
-    shifted = hollow - torch.linalg.eigvalsh(hollow)[0] * torch.eye(len(hollow), dtype=pairs.dtype, device=pairs.device)
-    choices = [torch.linalg.eigh(matrix) for matrix in (pairs, shifted)]
-    found = []
-    for values, vectors in choices:
-        floor = len(pairs) * precision * values.abs().max()
-        kept = values.abs() > floor
-        if signed or (values[kept] > 0).all():
-            found.append((vectors[:, kept] * values[kept].abs().sqrt(), values[kept].sign()))
-    return min(found, key=lambda choice: len(choice[1]))
-
-
-def _like(source: nn.Module, target: _Module) -> _Module:
-    parameter = next(source.parameters())
-    return target.to(device=parameter.device, dtype=parameter.dtype)
-
-
-def _filled(target: _Module, values: dict[Tensor, Tensor]) -> _Module:
-    with torch.no_grad():
-        for parameter, value in values.items():
-            assert parameter.shape == value.shape
-            parameter.copy_(value)
-    return target
