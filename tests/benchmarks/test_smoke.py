@@ -23,7 +23,10 @@ def test_convolutions():
     command = [sys.executable, "-m", "benchmarks.convolutions", "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     rows = json.loads(done.stdout)
-    names = {"shared": ("shared_conv", "unfold", "image by image"), "separable": ("separable_conv", "whole kernels")}
+    names = {
+        "shared": ("shared_conv", "unfold", "grouped", "image by image"),
+        "separable": ("separable_conv", "whole kernels"),
+    }
     for name, ways in names.items():
         assert set(rows[name]["milliseconds"]) == {f"{way}{end}" for way in ways for end in ("", ", backward")}
 
