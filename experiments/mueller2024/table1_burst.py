@@ -9,10 +9,11 @@ no cheap estimate from every frame (gates, a basis) the per-frame loss takes one
 Measured: results/table1_burst.json, docs/images/table1_burst.png: unclipped PSNR at random noise, 72 McMaster bursts,
 seed 0: one frame 18.41, HDR+ merge 23.38, basis-48 28.82, Gated-64 29.10, Gated-128 29.18, KPN 29.34, kernels from 62
 features (63 gates when folded) 29.45, aligned mean and BM3D 31.00 dB. Against the KPN, burst by burst, Gated-128 has
--.16 +- .02, Gated-64 -.25 +- .04, basis-48 -.52 +- .07 dB, kernels from 62 or 64 features +.11 +- .02, from 16
--.12 +- .03. A second seed of the KPN differs by .00 +- .02 from its first (.02 to .05 at the gains); of the others one
-was trained. On the curves' bursts the KPN gains .52 dB with each doubling of a training (1,750, 3,500 and 7,000 steps,
-residual .01; on McMaster .72 and .63): so it would meet BM3D at 39,000 steps, if it went on like that.
+-.16 +- .02, Gated-64 -.25 and -.29 (two seeds, +- .03), basis-48 -.52 +- .07 dB, kernels from 62 or 64 features
++.11 +- .02, from 16 -.12 +- .03. A second seed of the KPN differs by .00 +- .02 from its first (.02 to .05 at the
+gains), of Gated-64 by .04 +- .03 (.05 to .21); of the others one was trained. On the curves' bursts the KPN gains .52
+dB with each doubling of a training (1,750, 3,500 and 7,000 steps, residual .01; on McMaster .72 and .63): so it would
+meet BM3D at 39,000 steps, if it went on like that.
 """
 
 import json
