@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # a script finds its own folder, not the experiments beside it
 
 from experiments.mueller2024.burst_names import burst_name  # noqa: E402
 

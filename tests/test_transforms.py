@@ -51,7 +51,7 @@ def test_gradients_of_single_samples_add_up(one, unchecked_shapes):
     module, inputs = made(one)
     parameters = dict(module.named_parameters())
     if not parameters:
-        pytest.skip("no parameters")
+        pytest.skip("a layer without parameters has no gradients of them")
 
     def loss(parameters, *inputs):
         return sum(y.square().sum() for y in tree_leaves(torch.func.functional_call(module, parameters, inputs)))

@@ -114,7 +114,7 @@ def check(config: TrainConfig, processes: int = 1) -> None:
             raise BurstError(f"{name} is {getattr(config, name)}: give at least 1")
     for name in ("lr", "clip", "seed", "threads", "workers"):
         if not 0 <= getattr(config, name) < math.inf:
-            raise BurstError(f"{name} is {getattr(config, name)}: give at least 0")
+            raise BurstError(f"{name} is {getattr(config, name)}: give a finite number of at least 0")
     for name in ("aligned", "jpeg"):
         if not 0 <= getattr(config, name) <= 1:
             raise BurstError(f"{name} is {getattr(config, name)}: give a share of 0 to 1")

@@ -260,9 +260,9 @@ def test_learning_rate():
     ("changes", "sentence"),
     [
         ({"steps": 0}, "steps is 0: give at least 1"),
-        ({"workers": -1}, "workers is -1: give at least 0"),
-        ({"lr": float("nan")}, "lr is nan: give at least 0"),
-        ({"clip": float("inf")}, "clip is inf: give at least 0"),
+        ({"workers": -1}, "workers is -1: give a finite number of at least 0"),
+        ({"lr": float("nan")}, "lr is nan: give a finite number of at least 0"),
+        ({"clip": float("inf")}, "clip is inf: give a finite number of at least 0"),
         ({"ema": 1.0}, "ema is 1.0: give at least 0 and less than 1"),
         ({"data": ()}, "no data: give at least one folder of photos"),
         ({"data": ("nowhere",)}, "no folder of photos at 'nowhere'"),
