@@ -102,7 +102,7 @@ def burst_differences() -> list[str]:
     lines = ["| network | random noise | gain 1 | gain 2 | gain 4 | gain 8 |", "| --- |" + " ---: |" * 5]
     for key in sorted(parts[0], key=lambda key: -parts[0][key]["difference"]):
         cells = [f"{signed(part[key]['difference'])} ± {short(part[key]['error'])}" for part in parts]
-        name, seeds = key.split(" - kpn, ")
+        name, seeds = re.split(" - kpn(?:-full)?, ", key)
         each = parts[0][key].get("each seed", [])
         shown = f" ({', '.join(map(signed, each))})" if len(each) > 1 else ""
         lines.append(f"| {burst_name(name)}, {seeds.replace('1 seeds', '1 seed')}{shown} | {' | '.join(cells)} |")
@@ -120,7 +120,8 @@ def burst_costs() -> list[str]:
         trained = counted[f"{name.split(',')[0]}-seed0"]
         gates = re.search(r", (\d+) gates", name)
         # Gates of a bottleneck: one a feature, and one for the bias.
-        maps = gates[1] if gates else int(name.split(",")[0].split("-")[-1]) + 1 if name.endswith("as gates") else None
+        features = re.search(r"-from-(\d+)(-full)?, as gates", name)
+        maps = gates[1] if gates else int(features[1]) + 1 if features else None
         counts = f"{maps} | | "
         if maps is None:
             a_pixel = trained["multiply-adds"] / 128**2

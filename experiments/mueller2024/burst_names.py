@@ -3,10 +3,13 @@
 import re
 
 NETWORKS = {"kpn": "kernels (KPN)", "gated": "Gated-{0}", "basis": "a basis of {0} kernels, K = 15"}
+FEW_FEATURES = "kernels from {0} features"
 METHODS = {
     "align + BM3D": "align + mean + stabilised BM3D",
     "align + BM3D, spectrum": "align + mean + BM3D with the noise's spectrum",
 }
+# What is predicted, how many maps of it, at which width, after how many steps, and how it is applied.
+NAME = re.compile(r"(kpn|gated|basis)(?:-from-(\d+)|(?<!kpn)-(\d+))?(-full)?(?:-(\d+))?(, .*)?")
 
 
 def burst_name(name: str) -> str:
@@ -14,12 +17,11 @@ def burst_name(name: str) -> str:
 
     >>> burst_name("kpn-from-64"), burst_name("kpn-3500"), burst_name("gated-128"), burst_name("kpn, 16 gates")
     ('kernels from 64 features', 'kernels (KPN), 3,500 steps', 'Gated-128', 'kernels (KPN), 16 gates')
+    >>> burst_name("gated-64-full"), burst_name("kpn-from-62-full-3500, as gates")
+    ('Gated-64, full width', 'kernels from 62 features, full width, 3,500 steps, as gates')
     """
-    if found := re.fullmatch(r"kpn-from-(\d+)(.*)", name):
-        return f"kernels from {found[1]} features{found[2]}"
-    if found := re.fullmatch(r"(kpn|gated|basis)(?:-(\d+))?(?:-(\d+))?(, .*)?", name):
-        kind, first, second, rest = found.groups()
-        steps = first if kind == "kpn" else second
-        words = NETWORKS[kind].format(first) + (f", {int(steps):,} steps" if steps else "")
-        return words + (rest or "")
-    return METHODS.get(name, name)
+    if not (found := NAME.fullmatch(name)):
+        return METHODS.get(name, name)
+    kind, features, maps, full, steps, rest = found.groups()
+    words = FEW_FEATURES.format(features) if features else NETWORKS[kind].format(maps)
+    return words + ", full width" * bool(full) + (f", {int(steps):,} steps" if steps else "") + (rest or "")

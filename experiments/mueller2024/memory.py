@@ -91,9 +91,9 @@ def names(runs: Path) -> list[str]:
     trained = sorted(path.parent.name.removesuffix("-seed0") for path in runs.glob("*-seed0/weights.safetensors"))
     rows = []
     for name in trained:
-        if name == "kpn" or name.startswith(("gated-", "kpn-from-", "basis-")):
-            rows += [name] + [name + HELD, name + FEW] * (name == "kpn")
-            rows += [name + GATES] * name.startswith("kpn-from-")
+        kernels = name in ("kpn", "kpn-full")  # kpn-3500 and the like cost what kpn costs
+        if kernels or name.startswith(("gated-", "kpn-from-", "basis-")):
+            rows += [name] + [name + HELD, name + FEW] * kernels + [name + GATES] * name.startswith("kpn-from-")
     return rows
 
 

@@ -52,11 +52,15 @@ app = App(help=__doc__, help_format="plaintext")
 
 
 def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
-    """Table 1's networks, kernels from few features by a 1 x 1 head, which fold into gates exactly, and a basis."""
+    """Table 1's networks, kernels from few features by a 1 x 1 head, which fold into gates exactly, and a basis.
+
+    Each a second time at twice the width, which is the paper's, as "kpn-full" and so on.
+    """
     kpn = ModelConfig(width=width, post=post)
     table = {"kpn": kpn} | {f"gated-{maps}": replace(kpn, kind="gated", maps=maps) for maps in (128, 64)}
     table |= {f"basis-{maps}": replace(kpn, kind="basis", maps=maps, kernel_size=15) for maps in (90, 48)}
-    return table | {f"kpn-from-{features}": replace(kpn, features=features) for features in FEATURES}
+    table |= {f"kpn-from-{features}": replace(kpn, features=features) for features in FEATURES}
+    return table | {f"{name}-full": replace(one, width=2 * width, post=2 * post) for name, one in table.items()}
 
 
 def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:
@@ -84,7 +88,8 @@ def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS, sm
     """Train one network, or go on with its training.
 
     Args:
-        name: kpn, gated-128, gated-64, basis-90, basis-48, kpn-from-8, -16, -32, -62 or -64.
+        name: kpn, gated-128, gated-64, basis-90, basis-48, kpn-from-8, -16, -32, -62 or -64; at the paper's width with
+            -full behind it.
         seed: Of first weights and bursts.
         steps: Training steps of four bursts.
         runs: Folder of the runs.
@@ -230,18 +235,22 @@ def plot(content: dict[str, Any], path: Path) -> None:
 
 
 def differences(each: dict[str, list[float]], trained: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Each kind of network against the KPN of the same seed, burst by burst; the means over seeds."""
+    """Each kind of network against the KPN of the same seed, burst by burst; the means over seeds.
+
+    At full width against the KPN of full width, and that one against the KPN.
+    """
     kinds = sorted({name.rsplit("-seed", 1)[0] for name in trained} - {"kpn"})
     found = {}
     for kind in kinds:
+        beside = "kpn-full" if kind.endswith("-full") and kind != "kpn-full" else "kpn"
         seeds = [name.rsplit("-seed", 1)[1] for name in trained if name.rsplit("-seed", 1)[0] == kind]
-        both = [seed for seed in seeds if f"kpn-seed{seed}" in each]
+        both = [seed for seed in seeds if f"{beside}-seed{seed}" in each]
         if both:
             ours = np.mean([each[f"{kind}-seed{seed}"] for seed in both], 0)
-            theirs = np.mean([each[f"kpn-seed{seed}"] for seed in both], 0)
-            found[f"{kind} - kpn, {len(both)} seeds"] = evaluate.paired(list(ours), list(theirs))
-            by_seed = [float(np.mean(np.subtract(each[f"{kind}-seed{s}"], each[f"kpn-seed{s}"]))) for s in both]
-            found[f"{kind} - kpn, {len(both)} seeds"] |= over_seeds(by_seed)
+            theirs = np.mean([each[f"{beside}-seed{seed}"] for seed in both], 0)
+            name = f"{kind} - {beside}, {len(both)} seeds"
+            by_seed = [float(np.mean(np.subtract(each[f"{kind}-seed{s}"], each[f"{beside}-seed{s}"]))) for s in both]
+            found[name] = evaluate.paired(list(ours), list(theirs)) | over_seeds(by_seed)
     return found
 
 

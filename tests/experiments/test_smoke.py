@@ -99,6 +99,14 @@ def test_table1_pairs_networks_of_one_seed():
     assert found[1] == {"difference": -0.75, "error": 0.0, "each seed": [-1.0, -0.5], "error over seeds": 0.25}
 
 
+def test_table1_pairs_networks_of_one_width():
+    each = {"kpn-seed0": [30.0], "kpn-full-seed0": [31.0], "gated-64-seed0": [29.0], "gated-64-full-seed0": [30.5]}
+    found = {name: row["difference"] for name, row in table1_burst.differences(each, each).items()}
+    expected = {"gated-64 - kpn": -1.0, "gated-64-full - kpn-full": -0.5, "kpn-full - kpn": 1.0}
+    assert found == {f"{name}, 1 seeds": value for name, value in expected.items()}
+    assert table1_burst.networks()["gated-64-full"] == ModelConfig(kind="gated", maps=64)
+
+
 def test_movielens(run, data, tmp_path):
     run("mueller2024.movielens", "--smoke", "--result", tmp_path / "r.json", data=data)
     result = json.loads((tmp_path / "r.json").read_text())
