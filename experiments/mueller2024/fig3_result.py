@@ -45,7 +45,8 @@ def content(rows: Rows) -> dict[str, Any]:
 
 ACCOUNT = {
     "G, Adagrad": "grid-B16-G-1.0",
-    "G, Adagrad, five times longer": "longer-adagrad-G",
+    "G, Adagrad, 500,000 vectors": "longer-adagrad-G",
+    "G, Adagrad, 5,000,000 vectors": "paper-B16-G-1.0",
     "best G with affine gates, no features": "floor-B16",
     "G, Adam well kept": "learned-G",
     "G, Adam well kept, twice the gates": "learned-G-2.0",
@@ -54,7 +55,8 @@ ACCOUNT = {
     "G, H's features given": "frozen-1.0",
     "G by construction (Theorem 3.1)": "construction-B16",
     "M, Adagrad": "grid-B16-M-1.0",
-    "M, Adagrad, five times longer": "longer-adagrad-M",
+    "M, Adagrad, 500,000 vectors": "longer-adagrad-M",
+    "M, Adagrad, 5,000,000 vectors": "paper-B16-M-1.0",
     "M, Adam well kept": "learned-M",
 }
 

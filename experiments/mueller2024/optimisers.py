@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,12 +44,24 @@ class SGD(Optimiser):
         return gradient
 
 
-class Adagrad(Optimiser):
-    """The gradient over the root of the sum of all squared gradients; as torch.optim.Adagrad."""
+class Adagrad:
+    """The gradient over the root of the sum of all squared gradients: torch.optim.Adagrad, fused, a group a slot.
 
-    def direction(self, number: int, gradient: Tensor) -> Tensor:
-        total = self.second[number].addcmul_(gradient, gradient)
-        return gradient / total.sqrt().add_(1e-10)
+    One pass over the memory of parameters; the step, in five passes, takes most of the time of a training otherwise.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], rates: Tensor):
+        self.rates, slots = rates.tolist(), range(len(rates))
+        groups: list[dict[str, Any]] = [{"params": [p.detach()[slot] for p in parameters]} for slot in slots]
+        self.rule = torch.optim.Adagrad(groups, fused=True)
+
+    def step(self, gradients: Sequence[Tensor], factor: float) -> None:
+        """One step along given gradients; the factor is the schedule's."""
+        for slot, (group, rate) in enumerate(zip(self.rule.param_groups, self.rates, strict=True)):
+            group["lr"] = factor * rate
+            for p, gradient in zip(group["params"], gradients, strict=True):
+                p.grad = gradient[slot].contiguous()  # the fused rule takes memory as it lies
+        self.rule.step()
 
 
 class Adam(Optimiser):
@@ -89,7 +102,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-OPTIMISERS: dict[str, Callable[[Sequence[Tensor], Tensor], Optimiser]] = {
+OPTIMISERS: dict[str, Callable[[Sequence[Tensor], Tensor], Optimiser | Adagrad]] = {
     "sgd": SGD,
     "adagrad": Adagrad,
     "adam": Adam,
