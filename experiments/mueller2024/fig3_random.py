@@ -119,9 +119,9 @@ def gap(samples: int, seeds: int) -> Cells:
         "G-muon": ("G", replace(kept, optimiser="muon", rates=(0.005, 0.01))),
         "M-fast-adam": ("M", replace(kept, rates=(0.0025, 0.005, 0.01))),
     }
-    for network in CHOSEN:  # as the grid, to the paper's length
+    for imitator in CHOSEN:  # as the grid, to the paper's length
         longest = Training(samples=50 * samples)
-        cells[f"paper-B16-{network}-1.0"] = partial(grid_cell, task, 1.0, network, longest, seeds)
+        cells[f"paper-B16-{imitator}-1.0"] = partial(grid_cell, task, 1.0, imitator, longest, seeds)
     for name, (network, training) in tried.items():
         cells[f"validation-{name}"] = partial(fig3_gap.rates, task, network, training, [fig3_gap.VALIDATION])
     for network, rate in CHOSEN.items():
