@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from experiments.mueller2024.emulation import INPUTS
 
 Rows = dict[str, dict[str, Any]]  # by the names of cells
-COLOURS = {"A8": "tab:blue", "A16": "tab:cyan", "A32": "navy", "B8": "tab:orange", "B16": "tab:red", "B32": "tab:brown"}
+COLOURS = {"A8": "tab:blue", "A16": "tab:cyan", "A32": "navy", "A64": "tab:olive", "B8": "tab:orange", "B16": "tab:red"}
 
 
 def mean_and_spread(errors: list[float]) -> dict[str, float | int]:
@@ -78,53 +78,87 @@ def table(rows: Rows) -> Iterator[str]:
 
 
 CLOSING = {
-    "grid-B16-G-1.0": ("G, Adagrad, as in (a)", "o-", "tab:red"),
-    "grid-B16-M-1.0": ("M, Adagrad, as in (a)", "s--", "tab:red"),
-    "longer-adagrad-G": ("G, Adagrad, five times longer", "-", "tab:orange"),
-    "longer-adagrad-M": ("M, Adagrad, five times longer", "--", "tab:orange"),
+    "paper-B16-G-1.0": ("G, Adagrad", "-", "tab:red"),
+    "paper-B16-M-1.0": ("M, Adagrad", "--", "tab:red"),
+    "longer-adagrad-G": ("G, Adagrad, 500,000 vectors", "-", "tab:orange"),
+    "longer-adagrad-M": ("M, Adagrad, 500,000 vectors", "--", "tab:orange"),
     "learned-G": ("G, well-kept Adam", "-", "tab:green"),
     "learned-M": ("M, well-kept Adam", "--", "tab:green"),
-    "frozen-1.0": ("G with H's features given", ":", "tab:purple"),
+    "frozen-1.0": ("G, Adam, H's features given", ":", "tab:purple"),
 }
+LEARNED = {0.25: "learned-G-0.25", 0.5: "learned-G-0.5", 1: "learned-G", 2: "learned-G-2.0"}
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """(a) error against scale; (b) curves at scale 1; what closes the gap there; the fewest gates that are exact."""
-    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7.4), layout="constrained")
-    _grid(axes[0, 0], axes[0, 1], [cell for name, cell in rows.items() if name.startswith("grid-")])
+    """(a) error against scale, a panel a reading; (b) curves at scale 1; what closes the gap there; ranks."""
+    figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
+    grid = [cell for name, cell in rows.items() if name.startswith("grid-")]
+    for ax, reading, acts in ((axes[0, 0], "A", "all"), (axes[0, 1], "B", "the first numbers")):
+        _grid(ax, [cell for cell in grid if cell["reading"] == reading])
+        ax.set_title(f"(a) H acts on {acts} of x; {_vectors(grid)} vectors, Adagrad", fontsize=10)
+    _curves(axes[0, 2], [cell for cell in grid if cell["scale"] == 1])
     _closing(axes[1, 0], rows)
-    _ranks(axes[1, 1], [cell for name, cell in rows.items() if name.startswith("rank-")])
+    _gates(axes[1, 1], rows)
+    _ranks(axes[1, 2], [cell for name, cell in rows.items() if name.startswith("rank-")])
     for ax in axes.flat:
         ax.grid(alpha=0.3)
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(fontsize=6.5)
+            ax.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
 
 
-def _grid(left: Any, right: Any, grid: list[dict[str, Any]]) -> None:
+def _vectors(grid: list[dict[str, Any]]) -> str:
+    return " or ".join(f"{number:,}" for number in sorted({cell["training"]["samples"] for cell in grid}))
+
+
+def _lines(grid: list[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]], str, dict[str, Any]]]:
+    """Cells of one H and one network by their scale, their marks, and how a line of them looks."""
     for reading, dim in sorted({(cell["reading"], cell["dim"]) for cell in grid}):
-        colour = COLOURS.get(f"{reading}{dim}", "black")
-        for network, style in (("G", "o-"), ("M", "s--")):
+        for network, marks in (("G", "o-"), ("M", "s--")):
             cells = [c for c in grid if (c["reading"], c["dim"], c["network"]) == (reading, dim, network)]
-            cells.sort(key=lambda cell: cell["scale"])
-            means = [cell["error"] for cell in cells]
-            shown: dict[str, Any] = {"color": colour, "markersize": 4, "linewidth": 1}
             label = f"{network}, H of {dim} x {INPUTS if reading == 'A' else dim} weights"
-            spread = [m["standard deviation"] for m in means]
-            scales = [cell["scale"] for cell in cells]
-            left.errorbar(scales, [m["mean"] for m in means], spread, fmt=style, label=label, **shown)
-            for cell in cells:
-                if cell["scale"] == 1:
-                    right.plot(*_curve(cell), style, label=label, **shown)
-    left.set(xscale="log", xlabel="scale: gates / predicted weights", ylabel="relative error", ylim=(0, None))
-    left.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
-    left.minorticks_off()
-    vectors = sorted({f"{cell['training']['samples']:,}" for cell in grid})
-    left.set_title(f"(a) Adagrad, {' or '.join(vectors)} vectors", fontsize=10)
-    right.set(xlabel="training vectors, thousands", ylabel="relative error", ylim=(0, None))
-    right.set_title("(b) the same along the training, scale 1", fontsize=10)
+            colour = COLOURS.get(f"{reading}{dim}", "black")
+            looks = {"label": label, "color": colour, "markersize": 4, "linewidth": 1}
+            yield sorted(cells, key=lambda cell: cell["scale"]), marks, looks
+
+
+def _scales(ax: Any) -> None:
+    ax.set(xscale="log", xlabel="scale: gates / predicted weights", ylabel="relative error")
+    ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
+    ax.minorticks_off()
+
+
+def _grid(ax: Any, grid: list[dict[str, Any]]) -> None:
+    for cells, marks, looks in _lines(grid):
+        errors = [cell["error"] for cell in cells]
+        spread = [error["standard deviation"] for error in errors]
+        ax.errorbar([cell["scale"] for cell in cells], [e["mean"] for e in errors], spread, fmt=marks, **looks)
+    _scales(ax)
+    ax.set_ylim(0, None)
+
+
+def _curves(ax: Any, grid: list[dict[str, Any]]) -> None:
+    for (cell,), marks, looks in _lines(grid):
+        ax.plot(*_curve(cell), marks, **looks)
+    ax.set(xlabel="training vectors, thousands", ylabel="relative error", ylim=(0, None))
+    ax.set_title("(b) the same along the training, scale 1", fontsize=10)
+
+
+def _gates(ax: Any, rows: Rows) -> None:
+    """Reading B, dim 16: what more gates are worth to each way of learning."""
+    grid = [cell for name, cell in rows.items() if name.startswith("grid-B16-G")]
+    for cells, marks, looks in _lines(grid):
+        if cells:
+            looks |= {"label": f"Adagrad, {_vectors(grid)} vectors"}
+            ax.plot([cell["scale"] for cell in cells], [cell["error"]["mean"] for cell in cells], marks, **looks)
+    learned = {scale: rows[name]["error"]["mean"] for scale, name in LEARNED.items() if name in rows}
+    if learned:
+        ax.plot(list(learned), list(learned.values()), "o-", color="tab:green", label="well-kept Adam, 500,000 vectors")
+        ax.set_yscale("log")
+    _scales(ax)
+    ax.set_title("G with more gates, H of 16 x 16 weights", fontsize=10)
 
 
 def _closing(ax: Any, rows: Rows) -> None:
