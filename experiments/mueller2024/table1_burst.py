@@ -52,12 +52,13 @@ app = App(help=__doc__, help_format="plaintext")
 
 
 def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
-    """Table 1's networks, kernels from few features by a 1 x 1 head, which fold into gates exactly, and a basis.
+    """Table 1's networks, gates with a second filter of one tap, kernels from few features, which become such, a basis.
 
     Each a second time at twice the width, which is the paper's, as "kpn-full" and so on.
     """
     kpn = ModelConfig(width=width, post=post)
     table = {"kpn": kpn} | {f"gated-{maps}": replace(kpn, kind="gated", maps=maps) for maps in (128, 64)}
+    table["gated-64-1x1"] = replace(table["gated-64"], out_kernel_size=1)
     table |= {f"basis-{maps}": replace(kpn, kind="basis", maps=maps, kernel_size=15) for maps in (90, 48)}
     table |= {f"kpn-from-{features}": replace(kpn, features=features) for features in FEATURES}
     return table | {f"{name}-full": replace(one, width=2 * width, post=2 * post) for name, one in table.items()}
@@ -88,8 +89,8 @@ def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS, sm
     """Train one network, or go on with its training.
 
     Args:
-        name: kpn, gated-128, gated-64, basis-90, basis-48, kpn-from-8, -16, -32, -62 or -64; at the paper's width with
-            -full behind it.
+        name: kpn, gated-128, gated-64, gated-64-1x1, basis-90, basis-48, kpn-from-8, -16, -32, -62 or -64; at the
+            paper's width with -full behind it.
         seed: Of first weights and bursts.
         steps: Training steps of four bursts.
         runs: Folder of the runs.
