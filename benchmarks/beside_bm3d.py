@@ -7,14 +7,13 @@ their noise.
 """
 
 import argparse
-import os
 import statistics
 import time
 from pathlib import Path
 
 import torch
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import cases, methods, weights
 from fastweights.burst.synthesis.photos import load_photos
 
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="small frames, nothing written")
     smoke = parser.parse_args().smoke
     torch.set_num_threads(2)
-    photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")[:4]
+    photos = load_photos(data.path("mcmaster"))[:4]
     ways = {"gated": methods.network_method(weights.load("gated")), "BM3D": methods.classical()["align + BM3D"]}
     rows = []
     for size in (48,) if smoke else SIZES:

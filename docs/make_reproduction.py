@@ -51,7 +51,8 @@ def page(claims: list[dict]) -> str:
         "# Reproduction\n",
         "What two papers claim, and what this repository shows of it: every equation, definition, theorem, figure,",
         "table row and checkable claim of the text, in our words and in the papers' order. Letters are explained in",
-        "[notation](notation.md), references in [references.bib](references.bib). Commands run from the root.\n",
+        "[notation](notation.md), references in [references.bib](references.bib). Commands run from the root;",
+        "those on real images and ratings read [a folder of data](data.md).\n",
         "<!-- Generated from claims.toml by `python docs/make_reproduction.py`; edit claims.toml. -->\n",
         _counts(claims),
     ]

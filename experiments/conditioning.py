@@ -108,7 +108,7 @@ def width(method: Method) -> int:
 def images(part: str) -> Tensor:
     """Digits: "train" without the last 5,000, which are "held"; "test"."""
     if part == "test":
-        return digits("t10k")
+        return digits("test")
     return digits("train")[:-HELD] if part == "train" else digits("train")[-HELD:]
 
 

@@ -12,7 +12,6 @@ not for the rest: each colour alone -.03 +- .06, one set of gates for all +.11 +
 import copy
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import evaluate, weights
 from fastweights.burst.losses import psnr
 from fastweights.burst.models import CameraDenoiser
@@ -168,7 +167,7 @@ def main(*, steps: int = 800, count: int = 96, patch: int = 128, result: Path = 
     settings = {"steps": steps, "bursts": count, "patch": patch, "seed": SEED}
     content = json.loads(result.read_text()) if result.exists() else {}
     each: dict[str, list[float]] = content["psnr of each burst"] if content.get("settings") == settings else {}
-    photos, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
+    photos, held_back = split(load_photos(data.training_photos()))
     each.setdefault("mean of the frames", judge(Mean(), held_back, count, patch))
     for row in ROWS:
         if row not in each:

@@ -10,12 +10,11 @@ papers' white noise of known strength 1.25 and 1.0: 30.75 and 30.70 dB.
 """
 
 import json
-import os
 from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import baselines, cases, evaluate
 from fastweights.burst.methods import Method
 from fastweights.burst.synthesis.photos import load_photos, split
@@ -52,7 +51,7 @@ def main(
         result: The JSON file written.
         smoke: One small burst of one set, for a test.
     """
-    _, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
+    _, held_back = split(load_photos(data.training_photos()))
     sets, count, patch = (SETS[:1], 1, 32) if smoke else (sets, count, 128)
     known = json.loads(result.read_text()) if result.exists() else {}
     rows: Rows = known["psnr by strength"] if known.get("bursts of a set") == count else {}

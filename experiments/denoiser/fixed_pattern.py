@@ -8,7 +8,6 @@ never at the reference.
 Measured: results/fixed_pattern.json.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments import report
-from fastweights.burst import images
+from experiments.denoiser.real_burst import load
 from fastweights.burst.synthesis.camera import Camera, shoot
 
 RESULT = Path("results/fixed_pattern.json")
@@ -98,9 +97,8 @@ def main(*, result: Path = RESULT) -> None:
     Args:
         result: The JSON file written.
     """
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "bursts" / "mit_toys_iso3200"
     bursts = {
-        "real": torch.stack([images.read(folder / f"frame_{i:02d}.webp") for i in range(16)]),
+        "real": load()[0],
         "simulated, no pattern": simulated((0.0, 0.0)),
         "simulated, with a pattern": simulated((0.02, 0.8)),
     }

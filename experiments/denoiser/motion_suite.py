@@ -9,7 +9,6 @@ Measured: results/motion_suite.json.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from cyclopts import App
 from torch import Tensor
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import cases, evaluate, images, weights
 from fastweights.burst.align import estimate_shifts
 from fastweights.burst.aligned import Aligned
@@ -136,7 +135,7 @@ def main(*, model: str = "gated", count: int = 18, pictures: Path | None = None,
         pictures: A folder that exists, for a sheet of crops of each kind.
         result: The JSON file written.
     """
-    photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
+    photos = load_photos(data.path("mcmaster"))
     methods = ways(weights.load(model))
     rows = {}
     print(f"{'PSNR in dB':20}" + "".join(f"{name:>14}" for name in (*methods, "no noise")))

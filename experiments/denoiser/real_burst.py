@@ -12,7 +12,6 @@ Measured: results/real_burst.json.
 import hashlib
 import itertools
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from cyclopts import App
 from torch import Tensor
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import baselines, cases, images, methods, weights
 from fastweights.burst.losses import psnr
 from fastweights.burst.pipeline import denoise
@@ -40,7 +39,7 @@ app = App(help=__doc__, help_format="plaintext")
 
 def load() -> tuple[Tensor, Tensor]:
     """All 16 frames (16, 3, H, W) as sRGB values, and the reference (3, H, W) in linear light."""
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "bursts" / "mit_toys_iso3200"
+    folder = data.path("bursts", "mit_toys_iso3200")
     frames = torch.stack([images.read(folder / f"frame_{i:02d}.webp") for i in range(16)])
     reference = np.load(folder / "reference.npz")["linear_x65535"].astype(np.float32) / 65535
     return frames, torch.from_numpy(reference).permute(2, 0, 1)

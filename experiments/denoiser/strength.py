@@ -9,14 +9,13 @@ Measured: results/strength.json.
 
 import dataclasses
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from cyclopts import App
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import cases, evaluate, weights
 from fastweights.burst.slots import to_slots
 from fastweights.burst.synthesis.camera import Camera
@@ -48,7 +47,7 @@ def main(*, model: tuple[str, ...] = (), count: int = 24, result: Path = RESULT)
         count: Static bursts.
         result: The JSON file written.
     """
-    _, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
+    _, held_back = split(load_photos(data.training_photos()))
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for name in model or weights.available():
         network = weights.load(name)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from cyclopts import App
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst import weights
 
 RESULT = Path("results/survival.json")
@@ -29,7 +29,7 @@ app = App(help=__doc__, help_format="plaintext")
 
 def start(out: Path, steps: int, every: int, width: int, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
     """`fastweights train` of a gated network in a process, or in those of a launcher."""
-    photos = Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"
+    photos = data.training_photos()
     shape = ("--kind", "gated", "--width", width, "--post", width, "--maps", 32, "--kernel-size", 7, "--patch", 64)
     pace = ("--steps", steps, "--save-every", every, "--log-every", 1, "--eval-every", steps, "--eval-bursts", 4)
     command = ["-m", "fastweights", "train", "--data", photos, "--out", out, *shape, *pace, "--threads", 1]

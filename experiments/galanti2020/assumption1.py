@@ -76,7 +76,7 @@ class Inputs:
         self.train: Tensor | None = None
         self.held: Tensor | None = None
         if space == "mnist":
-            self.train, self.held = digits("train"), digits("t10k")
+            self.train, self.held = digits("train"), digits("test")
         elif space == "cifar10":
             self.train, self.held = cifar.images("train"), cifar.images("test")
 

@@ -58,7 +58,7 @@ class Shallow(nn.Module):
 def load(data: str, limit: int | None) -> list[tuple[Tensor, Tensor]]:
     """(images, labels) to learn from and to test on."""
     if data == "mnist":
-        parts = [(normalised(digits(part)), digits_labels(part)) for part in ("train", "t10k")]
+        parts = [(normalised(digits(part)), digits_labels(part)) for part in ("train", "test")]
         return [(images[:limit], labels[:limit]) for images, labels in parts]
     return [((cifar.grey(cifar.images(p, limit)) - 0.5) / 0.25, cifar.labels(p, limit)) for p in ("train", "test")]
 

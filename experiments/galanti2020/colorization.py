@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments import data
 from experiments.galanti2020 import cifar, start, sweep
 from experiments.galanti2020.batched import Grouped, Stack, layers
 from experiments.galanti2020.merged import Merged
@@ -56,13 +57,13 @@ def lifted(h: Tensor, w: Tensor) -> Tensor:
 @functools.cache
 def positions() -> Tensor:
     """(1024, 42), scaled to [-1, 1]."""
-    axis = torch.linspace(-1, 1, cifar.EDGE)
+    axis = torch.linspace(-1, 1, data.EDGE)
     return lifted(*(grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij")))
 
 
 def build(method: str, k: int) -> nn.Module:
     """The network of one point; x (B, N, 42), context (B, 1024)."""
-    trunk = (cifar.EDGE**2, *(WIDTH,) * (k - 1))
+    trunk = (data.EDGE**2, *(WIDTH,) * (k - 1))
     if method == "hypernetwork":
         g = layers(42, 10, 3, bias=False, activation=nn.ELU)
         return Grouped(HyperNetwork(g, nn.Sequential(*layers(*trunk), nn.ReLU()), route="materialise"))

@@ -61,8 +61,6 @@ app = sweep.app(__doc__)
 
 def build(method: str, k: int, size: int = 1000, embedding: int = 10_000) -> nn.Module:
     """The network of one point: f or e with k linear layers, g or q with two."""
-    if k < 2:
-        raise ValueError(f"--x {k}: f and e have at least 2 layers")
     trunk = (size, *(WIDTH,) * (k - 1))
     if method == "hypernetwork":
         return hypernetwork((size, 10, 1), trunk)
@@ -73,6 +71,8 @@ def build(method: str, k: int, size: int = 1000, embedding: int = 10_000) -> nn.
 def main(options: Given = Options(), *, target: Literal["I", "II", "III"] = "I") -> None:  # noqa: B008
     """Run the jobs that the result file does not hold yet; x is k, the linear layers of f and e; target is the type."""
     torch.set_num_threads(1)
+    if wrong := [k for k in options.x if k < 2]:
+        raise SystemExit(f"--x {wrong[0]}: f and e have at least 2 layers")
     make = functools.partial(build, size=20, embedding=30) if options.smoke else build
 
     @sweep.Once

@@ -1,30 +1,23 @@
-"""MNIST digits from FASTWEIGHTS_DATA, and rotation as Pillow does it, a batch of angles at once."""
+"""MNIST digits, and rotation as Pillow does it, a batch of angles at once."""
 
-import gzip
-import os
-from pathlib import Path
-
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+
+from experiments import data
 
 MEAN, DEVIATION = 0.1307, 0.3081
 CLASSES = 12
 
 
-def digits(part: str, size: int = 28) -> UInt8[Tensor, "n p"]:
-    """The images, flat: part is "train" (60,000) or "t10k" (10,000)."""
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "mnist"
-    content = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).copy()).view(-1, size * size)
+def digits(part: str) -> UInt8[Tensor, "n p"]:
+    """The images, flat: part is "train" (60,000) or "test" (10,000)."""
+    return data.mnist(part)[0].flatten(1)
 
 
 def digits_labels(part: str) -> Int[Tensor, " n"]:
     """Which digit each image shows."""
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "mnist"
-    content = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=8).astype(np.int64))
+    return data.mnist(part)[1]
 
 
 def normalised(images: UInt8[Tensor, "*b p"]) -> Float[Tensor, "*b p"]:

@@ -77,7 +77,7 @@ def build(method: str, k: int, pixels: int = 784, width: int = 50, activation: t
 def images(data: str, limit: int | None) -> tuple[Tensor, Tensor]:
     """Those to learn from and those to test on, flat."""
     if data == "mnist":
-        return digits("train")[:limit], digits("t10k")[:limit]
+        return digits("train")[:limit], digits("test")[:limit]
     return cifar.images("train", limit), cifar.images("test", limit)
 
 

@@ -78,9 +78,9 @@ class Options:
     def jobs(self, axis: Iterable[int], methods: Iterable[str] = METHODS) -> list[Job]:
         """Every combination that differs: for the embedding method two of four starts are the same as others."""
         if wrong := set(self.starts) - set(STARTS):
-            raise ValueError(f"--starts {' '.join(sorted(wrong))}: expected some of {', '.join(STARTS)}")
+            raise SystemExit(f"--starts {' '.join(sorted(wrong))}: expected some of {', '.join(STARTS)}")
         if min(self.seeds, self.epochs) < 1:
-            raise ValueError(f"--seeds {self.seeds} --epochs {self.epochs}: expected at least 1 of each")
+            raise SystemExit(f"--seeds {self.seeds} --epochs {self.epochs}: expected at least 1 of each")
         known = dict.fromkeys(methods, STARTS) | {"embedding": ("default", "he")}
         return [
             Job(method, x, start, rate, self.epochs, self.seeds)
@@ -91,7 +91,7 @@ class Options:
     def file(self, default: Path) -> Path:
         """The result file; a smoke run never writes the experiment's own."""
         if self.smoke and self.result is None:
-            raise ValueError("--smoke: expected --result FILE, so that no real result is overwritten")
+            raise SystemExit("--smoke: expected --result FILE, so that no real result is overwritten")
         return self.result or default
 
 

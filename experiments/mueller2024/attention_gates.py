@@ -33,8 +33,8 @@ from cyclopts import App, Parameter
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments import report
-from experiments.mueller2024 import attention_maps, cifar10
+from experiments import data, report
+from experiments.mueller2024 import attention_maps
 from experiments.mueller2024.attention_maps import PATCHES, PatchClassifier
 from experiments.mueller2024.fixed_basis import ALLOWED, fewest_gates, span
 from fastweights import convert, equivalences, zoo
@@ -80,8 +80,8 @@ def second_moment(maps: Iterable[Tensor]) -> tuple[Tensor, float]:
 
 def measure(kind: str, patches: int, steps: int, counts: tuple[int, int], fitted: int) -> dict[str, Any]:
     """One network: train it, then (a), (b), (c) for two heads; steps = 0 leaves it as initialised."""
-    images, labels = cifar10.images("train")
-    test, truth = cifar10.images("test")
+    images, labels = data.cifar10("train")
+    test, truth = data.cifar10("test")
     torch.manual_seed(0)
     model = PatchClassifier(patches, kind)
     attention_maps.train(model, images, labels, steps)
@@ -108,7 +108,7 @@ def measure(kind: str, patches: int, steps: int, counts: tuple[int, int], fitted
 @torch.no_grad()
 def conversions(count: int) -> dict[str, Any]:
     """Linear attention as a predicted matrix and as gates, softmax attention as S^2 gates, on patches of images."""
-    images, _ = cifar10.images("test")
+    images, _ = data.cifar10("test")
     rows: dict[str, Any] = {}
     torch.manual_seed(0)
     linear = zoo.LinearAttention(attention_maps.FEATURES, 16).double()

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from experiments.mueller2024 import cifar10
+from experiments import data
 from experiments.mueller2024.emulation import Stack
 from experiments.mueller2024.optimisers import Adam
 from fastweights import zoo
@@ -49,8 +49,8 @@ class Extractor(nn.Module):
 
 def extract(path: Path, epochs: int, count: int = 50_000, batch: int = 256) -> dict[str, Any]:
     """Train the network, write the features of all images, and say how well its classifiers do."""
-    images, labels = cifar10.images("train")
-    test, truth = cifar10.images("test")
+    images, labels = data.cifar10("train")
+    test, truth = data.cifar10("test")
     images, labels, test, truth = images[:count], labels[:count], test[:count], truth[:count]
     torch.manual_seed(0)
     network = Extractor().to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it

@@ -36,6 +36,7 @@ What the paper does not have, at scale 1 for reading B, dim 16 (relative errors;
 """
 
 import json
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -49,6 +50,7 @@ from cyclopts import App
 from experiments import report
 from experiments.mueller2024 import fig3_gap, fig3_result
 from experiments.mueller2024.emulation import (
+    INPUTS,
     Network,
     Stack,
     Task,
@@ -153,6 +155,17 @@ def gap(samples: int, seeds: int) -> Cells:
     return cells
 
 
+def task_of(name: str) -> Task:
+    """The task that a user names.
+
+    >>> task_of("A8"), task_of("B16").columns
+    (Task(reading='A', dim=8), 16)
+    """
+    if not re.fullmatch(r"[AB]\d+", name) or not 1 <= int(name[1:]) <= INPUTS:
+        raise SystemExit(f"--tasks {name}: expected reading A or B and a size from 1 to {INPUTS}, as A8")
+    return Task(name[0], int(name[1:]))
+
+
 @app.default
 def main(
     *,
@@ -180,7 +193,7 @@ def main(
     torch.set_num_threads(1)
     if smoke:
         only, tasks, seeds, samples = SMOKE, "B8", 2, 2560
-    chosen = [Task(name[0], int(name[1:])) for name in tasks.split(",")]
+    chosen = [task_of(name) for name in tasks.split(",")]
     cells = grid(Training(samples=samples), chosen, SCALES, seeds) | gap(KEPT, seeds)
     wanted = {name: None for prefix in only.split(",") for name in cells if name.startswith(prefix)}
     for name in wanted:

@@ -22,7 +22,6 @@ to 48 gates (the U-Net's own), 50 with kernels applied in one pass as they are i
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +31,7 @@ import torch
 from cyclopts import App, Parameter
 from torch.utils.data import default_collate
 
-from experiments import report
+from experiments import data, report
 from experiments.mueller2024.table1_burst import TEST_SEED, settings
 from fastweights import cost
 from fastweights.burst import folding, weights
@@ -56,14 +55,9 @@ STEPS = 500  # more
 app = App(help=__doc__, help_format="plaintext", default_parameter=Parameter(consume_multiple=True))
 
 
-def folder(name: str) -> Path:
-    """A folder of the data."""
-    return Path(os.environ["FASTWEIGHTS_DATA"]) / name
-
-
 def observed(network: PaperDenoiser, count: int) -> dict[str, folding.Seen]:
     """What the network sees of training bursts."""
-    bursts = PaperBursts(split(load_photos(folder("train/wikipedia38")))[0], seed=77)
+    bursts = PaperBursts(split(load_photos(data.training_photos()))[0], seed=77)
     inputs = []
     for number in range(count):
         burst = default_collate([bursts[number]])
@@ -82,7 +76,7 @@ def folded(network: PaperDenoiser, rank: int, seen: dict[str, folding.Seen]) -> 
 @torch.no_grad()
 def judge(networks: dict[str, PaperDenoiser], count: int) -> dict[str, list[float]]:
     """PSNR of each network on every McMaster burst; a trunk that several share runs once."""
-    bursts = PaperBursts(load_photos(folder("mcmaster")), TEST_SEED)
+    bursts = PaperBursts(load_photos(data.path("mcmaster")), TEST_SEED)
     each: dict[str, list[float]] = {name: [] for name in networks}
     for number in range(count):
         burst = default_collate([bursts[number]])

@@ -117,7 +117,7 @@ def main(
     Raises ValueError for choosing or smoke with the result file that is kept.
     """
     if (choosing or smoke) and result == RESULT:
-        raise ValueError(f"choosing and smoke need a result file of their own, not {result}")
+        raise SystemExit(f"choosing and smoke need a result file of their own, not {result}")
     torch.set_num_threads(1)
     rows: dict[str, Any] = json.loads(result.read_text())["parts"] if result.exists() else {}
     for part, row, run, seed in pending(rows, 1 if smoke else seeds):

@@ -38,7 +38,7 @@ from cyclopts import App
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from experiments import report
+from experiments import data, report
 from experiments.mueller2024 import fold
 from experiments.mueller2024.burst_names import burst_name
 from experiments.mueller2024.table1_burst import RUNS, TEST_SEED
@@ -178,7 +178,7 @@ def main(
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         rows[name] = json.loads(done.stdout)
         print(f"{name:26}", ", ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
-    photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
+    photos = load_photos(data.path("mcmaster"))
     ways = {name: network(name, runs, -(-count // 2)) for name in rows if not name.endswith(HELD)}
     methods_ = {name: methods.network_method(one) for name, one in ways.items() if isinstance(one, Denoiser)}
     scores, _ = evaluate.evaluate(cases.cases("paper", photos, TEST_SEED), count, methods_)

@@ -15,7 +15,6 @@ with learned priors wins over every single machine with chosen penalties, our ow
 """
 
 import importlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from experiments import report
+from experiments import data, report
 from fastweights.fm import FactorizationMachineRegressor
 
 RESULT = Path("results/movielens.json")
@@ -74,8 +73,7 @@ Method = Callable[..., Fitted]
 
 def load() -> Part:
     """All ratings."""
-    file = Path(os.environ["FASTWEIGHTS_DATA"]) / "movielens" / "ml-100k" / "u.data"
-    table = np.loadtxt(file, dtype=np.int64)
+    table = data.movielens()
     return Part(np.stack([table[:, 0] - 1, USERS + table[:, 1] - 1], 1), table[:, 2].astype(float))
 
 

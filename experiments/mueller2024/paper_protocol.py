@@ -7,7 +7,6 @@ in the paper (learning rate 6e-4 with a cosine, not 1e-4), but there are 250 tim
 Measured: results/paper_protocol_smoke.json.
 """
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cyclopts import App
 from torch import nn
 from torch.utils.data import default_collate
 
-from experiments import report
+from experiments import data, report
 from fastweights.burst.losses import psnr
 from fastweights.burst.models import ModelConfig
 from fastweights.burst.settings import TrainConfig
@@ -31,15 +30,14 @@ app = App(help=__doc__, help_format="plaintext")
 
 def settings(model: ModelConfig, out: Path, steps: int) -> TrainConfig:
     """The protocol for a short run: published loss and data, a faster schedule."""
-    photos = Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"
+    photos = data.training_photos()
     return TrainConfig((str(photos),), str(out), model, steps=steps, lr=6e-4, precision="bfloat16", ema=0.99)
 
 
 @torch.no_grad()
 def judge(model: nn.Module, bursts: int) -> dict[str, float]:
     """Mean PSNR in dB on McMaster bursts of the protocol, unclipped and clipped, beside the trivial answers."""
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster"
-    generator = PaperBursts(load_photos(folder / f"{i}.png" for i in range(1, 19)), TEST_SEED)
+    generator = PaperBursts(load_photos(data.mcmaster()), TEST_SEED)
     totals: dict[str, float] = {}
     for number in range(bursts):
         burst = default_collate([generator[number]])

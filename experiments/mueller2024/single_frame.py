@@ -15,7 +15,6 @@ leads far beyond it (+7).
 
 import json
 import math
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ import torch
 from cyclopts import App
 from torch import Tensor
 
+from experiments import data
 from fastweights.burst.synthesis.paper import PaperBursts
 from fastweights.burst.synthesis.photos import load_photos
 from fastweights.burst.transfer import kpn_encode
@@ -187,8 +187,7 @@ def read_sums(path: Path, seed: int) -> dict[str, dict[str, Sums]]:
 
 def measure(sums: dict[str, dict[str, Sums]], bursts: int, singles: int, seed: int, seconds: float) -> bool:
     """Add to the sums until they have the numbers wanted; False if the time was up before."""
-    folder = Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster"
-    photos = load_photos(folder / f"{i}.png" for i in range(1, 19))
+    photos = load_photos(data.mcmaster())
     generator, started = PaperBursts(photos, seed), time.monotonic()
     jobs: tuple[tuple[str, int, Callable[[int], Iterable[tuple[str, float]]]], ...] = (
         ("protocol", bursts, lambda number: protocol_scores(generator, number).items()),

@@ -9,12 +9,9 @@ Everything is read from FASTWEIGHTS_DATA, but the text: it is the reference manu
 from __future__ import annotations
 
 import functools
-import gzip
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -23,7 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
-from experiments.galanti2020.mnist import digits, normalised
+from experiments import data
+from experiments.galanti2020.mnist import normalised
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 CROP, QUERIES, CHARACTERS, LENGTH = 24, 10, 64, 24
@@ -43,15 +41,10 @@ class Task:
         return self.draw(part, self.size, torch.Generator().manual_seed(1_000_003 * seed + step))
 
 
-def folder() -> Path:
-    """Where the data is."""
-    return Path(os.environ["FASTWEIGHTS_DATA"])
-
-
 @functools.cache
 def photos(part: str) -> list[Tensor]:
     """Sixty grey photos (H, W) in 0..1."""
-    files = sorted((folder() / "train" / f"bsds500_{'test' if part == 'test' else 'train'}").glob("*.jpg"))
+    files = sorted(data.path("train", f"bsds500_{'test' if part == 'test' else 'train'}").glob("*.jpg"))
     files = files[60:120] if part == "validation" else files[:60]
     return [torch.from_numpy(np.array(Image.open(file).convert("L"))).float() / 255 for file in files]
 
@@ -59,13 +52,9 @@ def photos(part: str) -> list[Tensor]:
 @functools.cache
 def cifar(part: str) -> tuple[Tensor, Tensor]:
     """10,000 CIFAR-10 pictures (N, 3, 32, 32) in 0..1 and their classes."""
-    sheets = {"validation": ("data_batch_2", 10_000), "test": ("test_batch", 50_000)}
-    sheet, first = sheets.get(part, ("data_batch_1", 0))
-    pixels = np.asarray(Image.open(folder() / "cifar10" / f"{sheet}.webp").convert("RGB"))
-    pixels = pixels.reshape(100, 32, 100, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
-    labels = np.load(folder() / "cifar10" / "index.npz")["labels"]
-    labels = labels[first : first + 10_000]
-    return torch.from_numpy(pixels.copy()).movedim(-1, 1).float() / 255, torch.from_numpy(labels.astype(np.int64))
+    first = 10_000 * (part == "validation")
+    pictures, labels = data.cifar10("test" if part == "test" else "train")
+    return pictures[first : first + 10_000].float() / 255, labels[first : first + 10_000]
 
 
 def moved(part: str, size: int, paths: Tensor, generator: Generator) -> Tensor:
@@ -119,10 +108,10 @@ def kind(part: str, size: int, generator: Generator) -> Batch:
 @functools.cache
 def mnist(part: str) -> tuple[Tensor, Tensor]:
     """10,000 digits (N, 1, 14, 14) and what they are."""
-    name, first = ("t10k", 0) if part == "test" else ("train", 10_000 * (part == "validation"))
-    labels = gzip.decompress((folder() / "mnist" / f"{name}-labels-idx1-ubyte.gz").read_bytes())
-    pictures = normalised(digits(name)[first : first + 10_000]).unflatten(-1, (1, 28, 28))
-    return F.avg_pool2d(pictures, 2), torch.tensor(list(labels[8 + first : 10_008 + first]))
+    first = 10_000 * (part == "validation")
+    images, labels = data.mnist("test" if part == "test" else "train")
+    pictures = normalised(images[first : first + 10_000].flatten(1)).unflatten(-1, (1, 28, 28))
+    return F.avg_pool2d(pictures, 2), labels[first : first + 10_000]
 
 
 def query(part: str, size: int, generator: Generator) -> Batch:
@@ -138,7 +127,7 @@ def query(part: str, size: int, generator: Generator) -> Batch:
 @functools.cache
 def ratings(part: str) -> tuple[Tensor, Tensor, Tensor]:
     """MovieLens users (N), films (N) and what the mean, user and film leave of the ratings (N), 80 / 20."""
-    table = np.loadtxt(folder() / "movielens" / "ml-100k" / "u.data", dtype=np.int64)
+    table = data.movielens()
     order = np.random.default_rng(0).permutation(len(table))
     pieces = {"fit": (0, 70_000), "validation": (70_000, 80_000), "train": (0, 80_000), "test": (80_000, 100_000)}
     train, chosen = (order[slice(*pieces[name])] for name in ("train" if part in ("train", "test") else "fit", part))
@@ -156,7 +145,7 @@ def ratings(part: str) -> tuple[Tensor, Tensor, Tensor]:
 @functools.cache
 def genres() -> Tensor:
     """Films (ITEMS, 19): genres, 0 or 1."""
-    lines = (folder() / "movielens" / "ml-100k" / "u.item").read_text("latin-1").splitlines()
+    lines = data.path("movielens", "ml-100k", "u.item").read_text("latin-1").splitlines()
     return torch.tensor([[float(number) for number in line.split("|")[-19:]] for line in lines])
 
 

@@ -26,7 +26,7 @@ PIXELS, WIDTH, HIDDEN = 49, 32, 64
 def images(part: str) -> Tensor:
     """10,000 digits."""
     if part == "test":
-        return digits("t10k")[:10_000]
+        return digits("test")[:10_000]
     first = 10_000 * (part == "validation")
     return digits("train")[first : first + 10_000]
 

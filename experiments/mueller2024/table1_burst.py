@@ -17,7 +17,6 @@ meet BM3D at 39,000 steps, if it went on like that.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ import torch
 from cyclopts import App
 from matplotlib.ticker import NullLocator
 
-from experiments import report
+from experiments import data, report
 from experiments.mueller2024.burst_names import burst_name
 from fastweights import cost
 from fastweights.burst import cases, evaluate, methods, weights
@@ -66,7 +65,7 @@ def networks(width: int = 32, post: int = 100) -> dict[str, ModelConfig]:
 
 def settings(name: str, seed: int, steps: int, runs: Path) -> TrainConfig:
     """The published loss and data on a short schedule; the seed draws the first weights and the bursts."""
-    photos = Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"
+    photos = data.training_photos()
     out = runs / f"{name}{'' if steps == STEPS else f'-{steps}'}-seed{seed}"
     return TrainConfig(
         (str(photos),),
@@ -96,6 +95,8 @@ def train(name: str, *, seed: int = 0, steps: int = STEPS, runs: Path = RUNS, sm
         runs: Folder of the runs.
         smoke: Two steps of a narrow network, for a test.
     """
+    if name not in networks():
+        raise SystemExit(f"no network {name!r}: expected one of {', '.join(networks())}")
     config = settings(name, seed, steps, runs)
     if smoke:
         config = replace(config, model=networks(4, 8)[name], steps=2, batch=1, patch=32, eval_bursts=1)
@@ -158,7 +159,7 @@ def judge(
     """
     if smoke:
         count, sets = 2, ("paper",)
-    photos = load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "mcmaster")
+    photos = load_photos(data.path("mcmaster"))
     trained = {path.parent.name: weights.load(path) for path in sorted(runs.glob("*/weights.safetensors"))}
     content: dict[str, Any] = {"bursts of a set": count, "test seed": TEST_SEED, "sets": {}}
     content["networks"] = {
@@ -201,7 +202,7 @@ def judged(name: str, way: methods.Method, case_of: Callable[[int], cases.Case],
 
 def bm3d_line(count: int) -> float:
     """PSNR in dB of the BM3D pipeline on the held-back bursts of the trainings' curves."""
-    _, held_back = split(load_photos(Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38"))
+    _, held_back = split(load_photos(data.training_photos()))
     way = {"BM3D": methods.classical()["align + BM3D"]}
     scores, _ = evaluate.evaluate(cases.cases("paper", held_back, VALIDATION_SEED), count, way)
     return round(scores["BM3D"].psnr, 2)

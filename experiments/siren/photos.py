@@ -21,7 +21,6 @@ not at its end. How they compare at equal parameters, or on photos not fitted, w
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import report
+from experiments import data, report
 from experiments.galanti2020 import sweep
 from fastweights import zoo
+from fastweights.burst.synthesis.photos import list_photos
 
 RESULT, FIGURE = Path("results/siren_photos.json"), Path("docs/images/siren_photos.png")
 EDGE, LATENT, WIDTH, LAYERS = 32, 64, 32, 3
@@ -58,7 +58,7 @@ class Fitted(nn.Module):
 
 def photos(count: int) -> Tensor:
     """(count, 1024, 3) in [-1, 1]."""
-    files = sorted((Path(os.environ["FASTWEIGHTS_DATA"]) / "train" / "wikipedia38").glob("*.webp"))[:count]
+    files = list_photos(data.training_photos())[:count]
     small = []
     for file in files:
         with Image.open(file) as photo:

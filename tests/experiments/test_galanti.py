@@ -78,7 +78,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
 
 
 def test_a_smoke_run_never_writes_the_real_result():
-    with pytest.raises(ValueError, match="--result"):
+    with pytest.raises(SystemExit, match="--result"):
         layer_sweep.main(sweep.Options(smoke=True))
 
 

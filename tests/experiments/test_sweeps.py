@@ -32,7 +32,7 @@ def test_mistakes_do_not_end_in_silence(tmp_path):
         ({"epochs": 0}, "--seeds 10 --epochs 0: expected at least 1 of each"),
         ({"x": [1]}, "--x 1: f and e have at least 2 layers"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(SystemExit, match=message):
             layers.main(sweep.Options(smoke=True, result=tmp_path / "r.json", **options))
 
 
