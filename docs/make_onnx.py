@@ -22,7 +22,7 @@ def page() -> str:
         'batch = {0: torch.export.Dim("batch")}',
         'torch.onnx.export(layer, (x,), "layer.onnx", dynamo=True, dynamic_shapes=(batch,))',
         "```\n",
-        'needs `pip install "fastweights[export]"`. *batch*: exported once, the graph takes batches of any size; in',
+        'Needs `pip install "fastweights[export]"`. *batch*: exported once, the graph takes batches of any size; in',
         "onnxruntime it gives what torch gives, to 1e-5. `tests/test_exports.py` exports one row of each kind, with",
         "`FASTWEIGHTS_EVERY_EXPORT=1` every one. A grouped convolution would fix the batch, as ONNX has no number of",
         "groups that follows it: a kernel an image is exported as gathered patches and one batched product; what",
