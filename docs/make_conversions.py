@@ -16,11 +16,12 @@ def page() -> str:
     notes = [note for source in CONVERSIONS for note in source.notes.values()]
     numbered = {note: number for number, note in enumerate(dict.fromkeys(notes), 1)}
     parts = [
-        "# Conversions: from a published layer to what\n",
-        "*exact*: the same product for all inputs, up to rounding. *certified*: truncated, with a bound on the",
-        "weight's error that holds for every code. *measured*: truncated by real codes, with the error on these; the",
-        "bound is no better than the weight itself. *is*: the layer has this form already. *–*: refused with a",
-        "`TypeError`, for the reason below. `tests/test_conversions.py` performs every cell in float64.\n",
+        "# Conversions: which published layer becomes what\n",
+        "A row is a layer of `zoo`, a column what it may become; calls are below. *exact*: the same product for all",
+        "inputs, up to rounding. *certified*: truncated, with a bound on the weight's error that holds for every code.",
+        "*measured*: truncated by real codes, with the error on these; the bound is no better than the weight itself.",
+        "*is*: the layer has this form already. *–*: refused with a `TypeError`, for the reason below.",
+        "`tests/test_conversions.py` performs every cell in float64.\n",
         "<!-- Generated from fastweights/conversions.py by `python docs/make_conversions.py`. -->\n",
         "| from \\ to | " + " | ".join(target.name for target in TARGETS) + " |",
         "| --- |" + " :-: |" * len(TARGETS),

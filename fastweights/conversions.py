@@ -119,7 +119,7 @@ CONVERSIONS = (
     _source(zoo.HDRNet, _DIRECT, gates="the grid is mapped, the slicing stays"),
     _source(zoo.StaticHyperConv2d, _DIRECT),
     _source(zoo.FastWeightsRNNCell, _DIRECT),
-    _source(zoo.HyperLSTMCell, _GATED, gates="a gate a row, W diag-scaled from the left"),
+    _source(zoo.HyperLSTMCell, _GATED, gates="a gate for each row: a diagonal times W"),
     _source(zoo.CondConv, _MIXTURE),
     _source(
         zoo.MultiplicativeInteraction,

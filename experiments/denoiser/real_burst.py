@@ -3,7 +3,7 @@
 Claim: the shipped networks beat the plain mean of the frames (37.8 dB) on a real camera's burst, without losing
 texture that the mean shows. It holds for `gated` (38.3 dB; 38.5 at strength 0.6), and with 16 frames. Burst and
 reference share the sensor's fixed pattern (`fixed_pattern`), which is not the scene: a network that removes it loses
-here. So each network is also shown at the strength that is best for simulated bursts of that kind (`strength`).
+here. So each network is also shown at a strength that is best for simulated bursts of that kind (`strength`).
 Command: `python -m experiments.denoiser.real_burst`, minutes. Needs FASTWEIGHTS_DATA. Nothing may be tuned by what it
 prints; every look is appended to results/real_burst_looks.jsonl, so their number is known.
 Measured: results/real_burst.json.
@@ -30,7 +30,7 @@ from fastweights.burst.transfer import srgb_decode, srgb_encode
 RESULT = Path("results/real_burst.json")
 LOOKS = Path("results/real_burst_looks.jsonl")
 BLOCK = 16
-# The best for simulated static bursts with a fixed pattern, by experiments/denoiser/strength.py.
+# Within .02 dB of the best for simulated static bursts with a fixed pattern, by experiments/denoiser/strength.py.
 STRENGTH = 0.6
 # Of BM3D beside its own, as a fixed pattern in the reference favours whoever takes less away.
 WEAK = 0.8

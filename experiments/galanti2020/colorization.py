@@ -19,7 +19,7 @@ grey by .027; errors up to .004):
                hypernetwork    diverged      .097                 .113
 
 The hypernetwork is ahead at every k where both learn. It does not gain from depth beyond k = 3 at this length: deeper
-networks begin later, at k = 7 neither has learned more than the mean colour after one epoch (.247 both).
+networks begin later, at k = 7 neither has learned more than the mean colour after one epoch (.247, .248).
 """
 
 import functools

@@ -16,8 +16,8 @@ start; the opposite of the claim:
     hypernetwork  18.2 +- .43  17.1 +- .47  15.6 +- .53  14.0 +- .47  12.8 +- .20  11.5 +- .28  10.6 +- .15  10.1 +- .20
 
 The embedding method gains from a larger embedding, by its start alone (`narrowed`), and ends near the best that ignores
-I. The hypernetwork gains from width, and takes five to ten passes to get below the variance.
-`--x 1 --starts default he hyperfan-in anchored --epochs 5 --seeds 3`, rate 0.01, after 1 and 5 passes:
+I. The hypernetwork gains from width, and takes five to ten passes to get below the variance, at i = 1 and 2 more.
+`--x 1 --starts default he hyperfan-in anchored --epochs 5 --seeds 3`, rate 0.01, after 1 and 5 passes, three seeds:
 
                   default      he          hyperfan-in  anchored (the library's start)
     embedding     10.8, 1.7    16.1, 15.8

@@ -10,7 +10,7 @@ Measured (results/galanti2020_rotation.json: `--epochs 10`, 5 repetitions), shar
     k             2      3      4      5      6      7      8      9      (errors up to .03)
     after 10 epochs
     embedding     .114   .120   .147   .224   .327   .331   .331   .330
-    hypernetwork  .171   .097   .088   .088   .097   .097   .108   .127
+    hypernetwork  .171   .097   .088   .088   .096   .097   .108   .127
     after 1 epoch
     embedding     .434   .449   .452   .452   .452   .452   .452   .453
     hypernetwork  .388   .248   .253   .276   .349   .434   .525   .520

@@ -14,7 +14,7 @@ Measured (results/galanti2020_theorems.json), exponents, the theorem's in bracke
     universal: n = 1, 2: r = 1 .93 +- .01 (1), 1.60 +- .13 (2); r = 2 .51 +- .01 (.5), .99 +- .00 (1); no error of r = 1
         above the proved 2 / d. n = 3, d up to 8: 1.64 (3 and 1.5).
     Theorem 4, N_g: m1 = m2 = 1: r = 1 .91 +- .02 (1), r = 2 .47 +- .01 (.5); (2, 1) 1.17 +- .04 (1); (1, 2)
-        .46 +- .02 (.5). The hypernetwork errs by at most 1.15 times what g does on single slices (3 or 4 in the paper).
+        .46 +- .02 (.5). The hypernetwork errs by at most 1.26 times what g does on single slices (3 or 4 in the paper).
     Theorem 5, r = 2, trainable parameters beside a plain network's: m1 = m2 = 1 .54 +- .04 (.5) beside 1.09 +- .09 (1),
         759 beside 93,654 parameters at 1.2e-5; (1, 2) 1.27 +- .03 (1) beside 1.72 +- .08 (1.5).
 """

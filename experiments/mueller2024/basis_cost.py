@@ -4,9 +4,9 @@ Claim (Müller 2024, Sec. 4.3, after Xia et al. 2020): kernels of a burst do not
 image, large kernels (K = 15) cost what small ones (K = 5) do.
 Command: `python -m experiments.mueller2024.basis_cost`, half a minute on an idle core.
 What runs: one forward pass of 8 grey frames of 512 x 512 pixels through the released U-Net (width 64) with different
-heads, not trained: this is a table of cost, and `table1_burst` trains such a network ("basis-90"). Multiply-adds and
-the largest tensor by `fastweights.cost.measure`; peak memory as the growth of a process's resident size during the
-pass, a process each.
+heads, not trained: this is a table of cost, and `table1_burst` trains a network with a smaller basis ("basis-48").
+Multiply-adds and the largest tensor by `fastweights.cost.measure`; peak memory as the growth of a process's resident
+size during the pass, a process each.
 Measured: results/basis_cost.json. 90 basis kernels of K = 15 take 18 % more multiply-adds than kernels of K = 5
 (729,371 and 616,232 a pixel) and about as much memory (379 and 367 MiB; the largest tensor is the U-Net's in both);
 kernels of K = 15 take 1,337,832 and 585 MiB, 64 gates between filters of K = 15 and 1 take 670,096 and 383 MiB. From

@@ -1,7 +1,7 @@
 """How networks with gates and with predicted weights start: rows for `layers_that_learn`, at several depths.
 
-The task of the second paper's Fig. 3: by how much was a digit turned, x the turned digit and the context the upright
-one, both of 7 x 7 pixels. Every layer between depends on the context, as its network says; nothing is rescaled.
+The task of Fig. 3 of Galanti and Wolf 2020: by how much was a digit turned, x the turned digit and the context the
+upright one, both of 7 x 7 pixels. Every layer between depends on the context, as its network says; nothing is rescaled.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def test_ablation_makes_the_rows_that_the_result_lacks(run, data, tmp_path):
 def test_survival(run, data, tmp_path):
     # Every process reads the photos, so there are few.
     (photos := tmp_path / "train" / "wikipedia38").mkdir(parents=True)
-    for photo in sorted((data / "train" / "wikipedia38").glob("*.webp"))[:5]:
+    for photo in sorted((data / "train" / "wikipedia38").glob("[0-9]*"))[:5]:
         (photos / photo.name).symlink_to(photo)
     small = ("--steps", 6, "--every", 2, "--kills", 1, "--width", 4)
     run("denoiser.survival", *small, "--result", tmp_path / "r.json", data=tmp_path)
