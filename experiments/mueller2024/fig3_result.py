@@ -44,8 +44,8 @@ def content(rows: Rows) -> dict[str, Any]:
 
 
 ACCOUNT = {
-    "G, Adagrad": "grid-B16-G-1.0",
     "G, Adagrad, 500,000 vectors": "longer-adagrad-G",
+    "G, Adagrad, 1,000,000 vectors": "grid-B16-G-1.0",
     "G, Adagrad, 5,000,000 vectors": "paper-B16-G-1.0",
     "best G with affine gates, no features": "floor-B16",
     "G, Adam well kept": "learned-G",
@@ -54,8 +54,8 @@ ACCOUNT = {
     "G, Adam well kept, a quarter of the gates": "learned-G-0.25",
     "G, H's features given": "frozen-1.0",
     "G by construction (Theorem 3.1)": "construction-B16",
-    "M, Adagrad": "grid-B16-M-1.0",
     "M, Adagrad, 500,000 vectors": "longer-adagrad-M",
+    "M, Adagrad, 1,000,000 vectors": "grid-B16-M-1.0",
     "M, Adagrad, 5,000,000 vectors": "paper-B16-M-1.0",
     "M, Adam well kept": "learned-M",
 }
@@ -94,8 +94,9 @@ def draw(rows: Rows, path: Path) -> None:
     figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
     grid = [cell for name, cell in rows.items() if name.startswith("grid-")]
     for ax, reading, acts in ((axes[0, 0], "A", "all"), (axes[0, 1], "B", "the first numbers")):
-        _grid(ax, [cell for cell in grid if cell["reading"] == reading])
-        ax.set_title(f"(a) H acts on {acts} of x; {_vectors(grid)} vectors, Adagrad", fontsize=10)
+        part = [cell for cell in grid if cell["reading"] == reading]
+        _grid(ax, part)
+        ax.set_title(f"(a) H acts on {acts} of x; Adagrad, {_vectors(part)} vectors", fontsize=10)
     _curves(axes[0, 2], [cell for cell in grid if cell["scale"] == 1])
     _closing(axes[1, 0], rows)
     _gates(axes[1, 1], rows)
@@ -167,7 +168,9 @@ def _closing(ax: Any, rows: Rows) -> None:
             ax.plot(*_curve(rows[name]), style, color=colour, label=label, markersize=3)
     if "floor-B16" in rows:
         ax.axhline(rows["floor-B16"]["error"]["mean"], color="gray", linewidth=1, label="best affine gates")
-    ax.set(yscale="log", xlabel="training vectors, thousands", ylabel="relative error")
+    ax.set(xscale="log", yscale="log", xlabel="training vectors, thousands", ylabel="relative error")
+    ax.set_xticks([50, 100, 500, 1000, 5000], ["50", "100", "500", "1,000", "5,000"])
+    ax.minorticks_off()
     ax.set_title("what closes the gap: scale 1, H of 16 x 16 weights", fontsize=10)
 
 
