@@ -32,7 +32,7 @@ from cyclopts import App, Parameter
 from torch.utils.data import default_collate
 
 from experiments import data, report
-from experiments.mueller2024.table1_burst import TEST_SEED, settings
+from experiments.mueller2024.table1_burst import EXAMPLE, TEST_SEED, settings
 from fastweights import cost
 from fastweights.burst import folding, weights
 from fastweights.burst.evaluate import paired
@@ -146,6 +146,8 @@ def main(
     steps = STEPS
     if smoke:
         ranks, tuned, steps, count = (4, 8, 200), (4,), 1, 2
+    if not network.exists():
+        raise SystemExit(f"no trained network {network}: train one first, by `{EXAMPLE}`")
     kpn = cast(PaperDenoiser, weights.load(network))
     weighted = observed(kpn, -(-count // 2))
     kernels = {name: replace(seen, metric=None) for name, seen in weighted.items()}

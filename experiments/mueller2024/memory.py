@@ -41,7 +41,7 @@ from torch.utils.data import default_collate
 from experiments import data, report
 from experiments.mueller2024 import fold
 from experiments.mueller2024.burst_names import burst_name
-from experiments.mueller2024.table1_burst import RUNS, TEST_SEED
+from experiments.mueller2024.table1_burst import RUNS, TEST_SEED, trained_files
 from fastweights.burst import cases, evaluate, methods, weights
 from fastweights.burst.models import Denoiser, PaperDenoiser
 from fastweights.burst.synthesis.paper import PaperBursts, noise_map
@@ -88,7 +88,7 @@ def network(name: str, runs: Path, seen: int = 0) -> nn.Module:
 
 def names(runs: Path) -> list[str]:
     """Rows for the trained networks: kernel networks also held and cut, bottleneck networks also as gates."""
-    trained = sorted(path.parent.name.removesuffix("-seed0") for path in runs.glob("*-seed0/weights.safetensors"))
+    trained = sorted(path.parent.name.removesuffix("-seed0") for path in trained_files(runs, "*-seed0"))
     rows = []
     for name in trained:
         kernels = name in ("kpn", "kpn-full")  # kpn-3500 and the like cost what kpn costs

@@ -46,6 +46,7 @@ RESULT = Path("results/table1_burst.json")
 PICTURE = Path("docs/images/table1_burst.png")
 RUNS = Path("runs/table1")
 TEST_SEED = 2024
+EXAMPLE = "python -m experiments.mueller2024.table1_burst train kpn"
 STEPS = 7000
 CURVE = 48  # held-back bursts of the curves
 FEATURES = (8, 16, 32, 62, 64)  # of a bottleneck KPN; 62 fold into 63 gates, the most below 64
@@ -134,6 +135,14 @@ def curve(folder: Path) -> list[list[float]]:
     return [[line["step"], round(line["psnr"], 2)] for line in lines if "psnr" in line]
 
 
+def trained_files(runs: Path, pattern: str = "*") -> list[Path]:
+    """The weights of the networks that were trained to their end; a sentence if there are none."""
+    found = sorted(runs.glob(f"{pattern}/weights.safetensors"))
+    if not found:
+        raise SystemExit(f"no trained network {runs}/{pattern}: train one first, by `{EXAMPLE}` for one")
+    return found
+
+
 @app.command
 def judge(
     *,
@@ -158,8 +167,8 @@ def judge(
     """
     if smoke:
         count, sets = 2, ("paper",)
+    trained = {path.parent.name: weights.load(path) for path in trained_files(runs)}
     photos = load_photos(data.path("mcmaster"))
-    trained = {path.parent.name: weights.load(path) for path in sorted(runs.glob("*/weights.safetensors"))}
     content: dict[str, Any] = {"bursts of a set": count, "test seed": TEST_SEED, "sets": {}}
     content["networks"] = {
         name: price(network.config)

@@ -19,7 +19,7 @@ def here(tmp_path, monkeypatch):
 
 def test_without_the_variable_one_sentence(run):
     with pytest.raises(SystemExit, match=r"set the variable FASTWEIGHTS_DATA to its folder; docs/data.md") as end:
-        run("mueller2024.fold")
+        run("mueller2024.movielens")
     assert isinstance(end.value.code, str)  # Python prints it, and the exit status is 1
 
 
@@ -73,6 +73,19 @@ def test_real_sets_have_their_sizes(data, monkeypatch):
     assert sets.cifar10("test")[1][:4].tolist() == [3, 8, 8, 0]  # cat, ship, ship, airplane
     assert len(sets.mcmaster()) == 18
     assert sets.movielens().shape == (100_000, 4)
+
+
+def test_networks_that_are_not_trained(run, tmp_path):
+    for arguments in (
+        ("table1_burst", "judge", "--runs", tmp_path),
+        ("memory", "--runs", tmp_path),
+        ("fold", "--network", tmp_path / "kpn-seed0" / "weights.safetensors"),
+    ):
+        with pytest.raises(SystemExit, match=r"no trained network .*: train one first, by `python -m experiments"):
+            run(f"mueller2024.{arguments[0]}", *arguments[1:], "--result", tmp_path / "r.json", data=tmp_path)
+    with pytest.raises(SystemExit, match="no network 'kpn-from-7': expected one of kpn, "):
+        run("mueller2024.table1_burst", "train", "kpn-from-7", "--runs", tmp_path, data=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_size_that_no_h_has():
